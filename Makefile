@@ -1,0 +1,51 @@
+# Two commands do everything on a machine that has Python 3.11 or later, make and git:
+#   make run    a server for trying things out, at http://localhost:8008
+#   make test   every check and every test
+
+PYTHON ?= python3
+PORT ?= 8008
+JOBS ?= 2
+BIN := .venv/bin
+
+.PHONY: run test check bench clean
+.DELETE_ON_ERROR:
+
+run: .venv/installed
+	@$(BIN)/inglenook quickstart data --port $(PORT)
+
+test: .venv/installed-test .venv-synapse/tried postgresql check
+	$(BIN)/python -m pytest -n $(JOBS) -rs
+
+check: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed-test .venv-synapse/tried
+	$(BIN)/python -m bench
+
+# Leaves data/ (the server's own) alone.
+clean:
+	rm -rf .venv .venv-synapse build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ .venv/installed
+
+# Tests of what could not be installed here are skipped, and pytest -rs says so with the reason.
+.PHONY: postgresql
+postgresql:
+	@.ci/postgresql
+
+.venv-synapse/tried:
+	@.ci/synapse $(PYTHON)

@@ -1,0 +1,4 @@
+"""Our server and Synapse side by side: the same work on the same machine in one run.
+
+``python -m bench`` (or ``make bench``) prints the figures and writes ``bench/results/latest.json``.
+"""

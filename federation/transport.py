@@ -1,0 +1,231 @@
+"""Sending a request to another server and reading its answer, within bounds.
+
+Finds the server, signs, connects only where the address policy and the certificate
+allow, follows no redirects, and says whose fault it was when it did not work.
+What is asked and what the answer means is ``client``'s.  It keeps no record of
+which servers fail: backing off is the sender's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from yarl import URL
+
+from federation.addresses import AddressPolicy, AddressRefused
+from federation.discovery import Destination, NoService
+from federation.signatures import authorization_header
+from homeserver.errors import RemoteError
+from homeserver.protocol.canonical_json import InvalidJSON, decode, encode
+from homeserver.protocol.signing import SigningKey
+
+#: Query parameters; a sequence repeats its name.
+Query: TypeAlias = Mapping[str, str | Sequence[str]]
+
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+DEFAULT_MAX_BYTES: Final = 10 * 1024 * 1024
+
+_CONNECT_SECONDS: Final = 10
+_MAX_CONNECTIONS: Final = 1000
+_MAX_CONNECTIONS_PER_HOST: Final = 20
+_MAX_ERROR_BYTES: Final = 64 * 1024
+_USER_AGENT: Final = "Inglenook"
+
+
+class Destinations(Protocol):
+    """Finds servers (``Discovery``)."""
+
+    async def destinations(self, server_name: str) -> list[Destination]:
+        """The ways to reach a server, best first; raises ``ValueError`` or ``NoService``."""
+        ...
+
+
+def tls_context(extra_ca_file: Path | None = None) -> ssl.SSLContext:
+    """Verifies certificates against the system's authorities, and those in ``extra_ca_file``."""
+    context = ssl.create_default_context()
+    if extra_ca_file is not None:
+        context.load_verify_locations(cafile=extra_ca_file)
+    return context
+
+
+def open_session(policy: AddressPolicy, tls: ssl.SSLContext) -> aiohttp.ClientSession:
+    """A session for asking other people's servers: no cookies, no proxy, only permitted addresses."""
+    connector = aiohttp.TCPConnector(
+        ssl=tls,
+        socket_factory=policy.open_socket,
+        limit=_MAX_CONNECTIONS,
+        limit_per_host=_MAX_CONNECTIONS_PER_HOST,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": _USER_AGENT},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+        trust_env=False,
+    )
+
+
+def path_segment(value: str) -> str:
+    """An identifier as one segment of a path."""
+    return quote(value, safe="")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    server_name: str
+    uri: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    max_bytes: int
+
+
+class Transport:
+    """Sends requests in the name of one server."""
+
+    def __init__(
+        self, *, server_name: str, key: SigningKey, discovery: Destinations, session: aiohttp.ClientSession
+    ) -> None:
+        self._server_name = server_name
+        self._key = key
+        self._discovery = discovery
+        self._session = session
+
+    async def send(
+        self,
+        method: str,
+        server_name: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        content: Mapping[str, Any] | bytes | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        signed: bool = True,
+    ) -> Any:
+        """The parsed JSON of a 200 response.
+
+        ``path`` is percent-encoded and without query; ``content`` an object, or
+        bytes that are canonical JSON already.  ``timeout`` is in seconds and covers
+        everything.  Raises ``RemoteError``.
+        """
+        uri = path if not query else f"{path}?{urlencode(query, doseq=True, quote_via=quote, safe='')}"
+        body = content if isinstance(content, bytes) or content is None else encode(content)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if signed:
+            headers["Authorization"] = authorization_header(
+                method=method,
+                uri=uri,
+                origin=self._server_name,
+                destination=server_name,
+                body=body,
+                key=self._key,
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                request = _Request(method, server_name, uri, headers, body, max_bytes)
+                status, reply = await self._exchange(request)
+        except TimeoutError as error:
+            raise unreachable(server_name, f"No answer within {timeout:g} seconds") from error
+        if status != 200:
+            raise _refusal(server_name, status, reply)
+        try:
+            return decode(reply)
+        except InvalidJSON as error:
+            raise malformed(server_name, "The response is not JSON") from error
+
+    async def _exchange(self, request: _Request) -> tuple[int, bytes]:
+        """Status and body from the first destination that can be connected to."""
+        server_name = request.server_name
+        failure: RemoteError | None = None
+        for destination in await self._destinations(server_name):
+            try:
+                async with self._session.request(
+                    request.method,
+                    _url(destination, request.uri),
+                    headers={**request.headers, "Host": destination.host_header},
+                    data=request.body,
+                    allow_redirects=False,
+                    server_hostname=destination.tls_name,
+                ) as response:
+                    limit = request.max_bytes if response.status == 200 else _MAX_ERROR_BYTES
+                    return response.status, await _read(server_name, response, limit)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                failure = failure or _not_connected(server_name, error)
+            except aiohttp.ClientError as error:
+                raise unreachable(server_name, f"The connection failed: {error}") from error
+        raise failure or unreachable(server_name, "There is nowhere to connect to")
+
+    async def _destinations(self, server_name: str) -> list[Destination]:
+        try:
+            return await self._discovery.destinations(server_name)
+        except (ValueError, NoService) as error:
+            raise unreachable(server_name, str(error), transient=False) from error
+
+
+def unreachable(server_name: str, message: str, *, transient: bool = True) -> RemoteError:
+    """The server did not answer."""
+    return RemoteError(server_name, message, reachable=False, transient=transient)
+
+
+def malformed(server_name: str, message: str) -> RemoteError:
+    """The server answered with something that cannot be used."""
+    return RemoteError(server_name, message, reachable=True, transient=False)
+
+
+def _url(destination: Destination, uri: str) -> URL:
+    host = f"[{destination.host}]" if ":" in destination.host else destination.host
+    return URL(f"https://{host}:{destination.port}{uri}", encoded=True)
+
+
+async def _read(server_name: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, decompressed, within ``limit`` bytes."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            raise RemoteError(
+                server_name,
+                f"The response is larger than {limit} bytes",
+                reachable=True,
+                transient=False,
+                status=response.status,
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _not_connected(server_name: str, error: Exception) -> RemoteError:
+    refused = isinstance(error.__cause__, AddressRefused)
+    message = str(error.__cause__) if refused else f"The connection could not be made: {error}"
+    return unreachable(server_name, message, transient=not refused)
+
+
+def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:
+    """What a status other than 200 says, with the Matrix error if the body holds one."""
+    errcode, message = None, f"The server answered with status {status}"
+    try:
+        reply = decode(body)
+    except InvalidJSON:
+        reply = None
+    if isinstance(reply, dict):
+        if isinstance(reply.get("errcode"), str):
+            errcode = reply["errcode"]
+        if isinstance(reply.get("error"), str):
+            message = reply["error"]
+    return RemoteError(
+        server_name,
+        message,
+        reachable=True,
+        transient=status == 429 or status >= 500,
+        status=status,
+        errcode=errcode,
+    )

@@ -1,0 +1,5 @@
+"""``python -m homeserver`` is the ``inglenook`` command."""
+
+from homeserver.cli import main
+
+main()

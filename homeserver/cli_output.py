@@ -1,0 +1,60 @@
+"""What the commands share: how they speak, how they fail, and how they come by a configuration."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from homeserver.config import Config, ConfigErrors, load_config
+from homeserver.protocol.signing import parse_signing_key_file
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+
+
+def say(*lines: str) -> None:
+    """Print lines as they are on standard output, at once: another program may be reading."""
+    Console().print(*lines, sep="\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def fail(*lines: str) -> NoReturn:
+    """Print lines on standard error and end with exit status 1."""
+    Console(stderr=True).print(*lines, sep="\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def load_or_fail(path: Path) -> Config:
+    """The configuration in a file, whose files are usable too; ends the command otherwise."""
+    try:
+        config = load_config(path)
+    except ConfigErrors as errors:
+        fail(*str(errors).splitlines())
+    problems = list(unusable_files(config))
+    if problems:
+        fail(*(f"{path}: {problem}" for problem in problems))
+    return config
+
+
+def unusable_files(config: Config) -> Iterator[str]:
+    """A sentence for every file that the configuration names and that does not hold what it should."""
+    try:
+        parse_signing_key_file(config.signing_key.read_text())
+    except ValueError as error:
+        yield f"signing_key: {error}"
+    for index, listener in enumerate(config.listeners):
+        if listener.tls is None:
+            continue
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(listener.tls.certificate, listener.tls.private_key, password="")
+        except (ssl.SSLError, ValueError) as error:
+            yield f"listeners[{index}].tls: not a certificate and its private key in PEM: {error}"
+    if config.federation.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=config.federation.ca_file)
+        except ssl.SSLError as error:
+            yield f"federation.ca_file: not a file of certificates in PEM: {error}"

@@ -1,0 +1,229 @@
+"""The format of events: from a PDU of anyone's making to an ``Event``, and to what clients see.
+
+Checks form and size, nothing else: no signatures, hashes or auth rules.  Whatever a
+peer sends, the answer is an ``Event`` or ``InvalidEvent``.  Specification: room
+versions, "Event format"; client-server API, "Size limits".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from homeserver.protocol.canonical_json import InvalidJSON, NotCanonical, decode, encode, encode_strict
+from homeserver.protocol.events import Event
+from homeserver.protocol.ids import (
+    MAX_ID_BYTES,
+    is_event_id,
+    is_room_id,
+    is_server_name,
+    is_user_id,
+    server_name_of,
+)
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.signing import event_id_of
+
+#: The largest PDU, in bytes of canonical JSON with its signatures and without ``unsigned``.
+MAX_EVENT_BYTES = 65_536
+MAX_PREV_EVENTS = 20
+MAX_AUTH_EVENTS = 10
+
+_MAX_INT_BEFORE_V6 = 2**63 - 1
+_MAX_INT_SINCE_V6 = 2**53 - 1
+
+_hash_room_id = re.compile(r"![A-Za-z0-9_-]{43}").fullmatch
+
+
+class InvalidEvent(ValueError):
+    """A PDU that does not have the format of its room version; the message says how."""
+
+
+def parse_event(json: bytes | dict[str, Any], rules: RoomVersion, *, event_id: str | None = None) -> Event:
+    """The event in a PDU, given as JSON or decoded (and then left as it is).
+
+    ``event_id`` is the id where the caller has it from a trusted place, which spares
+    computing it; in v1 and v2 it must be the one in the PDU.  ``unsigned`` is dropped.
+    Raises ``InvalidEvent`` and nothing else.
+    """
+    pdu = _pdu(json)
+    largest_int = _MAX_INT_SINCE_V6 if rules.strict_canonical_json else _MAX_INT_BEFORE_V6
+    event_type = _short_string(pdu, "type")
+    state_key = _short_string(pdu, "state_key") if "state_key" in pdu else None
+    sender = pdu.get("sender")
+    if not isinstance(sender, str) or not is_user_id(sender):
+        raise InvalidEvent("sender is not a user ID")
+    content = pdu.get("content")
+    if not isinstance(content, dict):
+        raise InvalidEvent("content is not an object")
+    _check_hashes_and_signatures(pdu)
+    origin_server_ts = _integer(pdu, "origin_server_ts", largest_int)
+    depth = _integer(pdu, "depth", largest_int)
+    prev_events = _references(pdu, "prev_events", MAX_PREV_EVENTS, rules)
+    auth_events = _references(pdu, "auth_events", MAX_AUTH_EVENTS, rules)
+    redacts = _redacts(pdu, rules) if event_type == "m.room.redaction" else None
+    encoded = _encode(pdu, rules)
+    event_id = _event_id(pdu, rules, event_id)
+    return Event(
+        event_id=event_id,
+        room_id=_room_id(pdu, rules, event_type, event_id),
+        sender=sender,
+        type=event_type,
+        state_key=state_key,
+        origin_server_ts=origin_server_ts,
+        depth=depth,
+        prev_events=prev_events,
+        auth_events=auth_events,
+        redacts=redacts,
+        json=encoded,
+    )
+
+
+def client_event(
+    event: Event, *, unsigned: dict[str, Any] | None = None, room_id: bool = True
+) -> dict[str, Any]:
+    """The event in the format of the client-server API.
+
+    ``room_id`` is left out where the response already says it (``/sync``).  A redaction
+    has ``redacts`` both in its content and at the top level, in every room version
+    (room version 11, "Moving the redacts property").
+    """
+    content = event.content
+    formatted: dict[str, Any] = {
+        "event_id": event.event_id,
+        "type": event.type,
+        "sender": event.sender,
+        "origin_server_ts": event.origin_server_ts,
+        "content": content,
+    }
+    if event.state_key is not None:
+        formatted["state_key"] = event.state_key
+    if event.redacts is not None:
+        formatted["redacts"] = content["redacts"] = event.redacts
+    if room_id:
+        formatted["room_id"] = event.room_id
+    if unsigned:
+        formatted["unsigned"] = unsigned
+    return formatted
+
+
+def stripped(event: Event) -> dict[str, Any]:
+    """A state event as invites, knocks and room summaries show it ("Stripped state")."""
+    return {
+        "type": event.type,
+        "state_key": event.state_key,
+        "sender": event.sender,
+        "content": event.content,
+    }
+
+
+def _pdu(json: bytes | dict[str, Any]) -> dict[str, Any]:
+    """The PDU as a new dict, without ``unsigned``."""
+    try:
+        pdu = json if isinstance(json, dict) else decode(json)
+    except InvalidJSON as error:
+        raise InvalidEvent(f"not JSON: {error}") from error
+    if not isinstance(pdu, dict):
+        raise InvalidEvent("not an object")
+    return {key: value for key, value in pdu.items() if key != "unsigned"}
+
+
+def _encode(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
+    try:
+        encoded = encode_strict(pdu) if rules.strict_canonical_json else encode(pdu)
+    except (InvalidJSON, NotCanonical) as error:
+        raise InvalidEvent(f"not canonical JSON: {error}") from error
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise InvalidEvent(f"{len(encoded)} bytes are more than {MAX_EVENT_BYTES}")
+    return encoded
+
+
+def _short_string(pdu: dict[str, Any], field: str) -> str:
+    value = pdu.get(field)
+    if not isinstance(value, str):
+        raise InvalidEvent(f"{field} is not a string")
+    # A lone surrogate counts as its three bytes here and is refused by the encoder.
+    if len(value) > MAX_ID_BYTES or len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        raise InvalidEvent(f"{field} is longer than {MAX_ID_BYTES} bytes")
+    return value
+
+
+def _integer(pdu: dict[str, Any], field: str, largest: int) -> int:
+    value = pdu.get(field)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidEvent(f"{field} is not an integer")
+    if not 0 <= value <= largest:
+        raise InvalidEvent(f"{field} is out of range")
+    return value
+
+
+def _check_hashes_and_signatures(pdu: dict[str, Any]) -> None:
+    """``signatures`` may be missing: an event is parsed before its server signs it."""
+    if not isinstance(pdu.get("hashes"), dict):
+        raise InvalidEvent("hashes is not an object")
+    signatures = pdu.get("signatures", {})
+    if not isinstance(signatures, dict):
+        raise InvalidEvent("signatures is not an object")
+    for of_server in signatures.values():
+        if not isinstance(of_server, dict) or not all(isinstance(one, str) for one in of_server.values()):
+            raise InvalidEvent("signatures has an entry that is not an object of strings")
+
+
+def _references(pdu: dict[str, Any], field: str, most: int, rules: RoomVersion) -> tuple[str, ...]:
+    """The event ids in ``prev_events`` or ``auth_events``; pairs with a hash in v1 and v2."""
+    entries = pdu.get(field)
+    if not isinstance(entries, list):
+        raise InvalidEvent(f"{field} is not an array")
+    if len(entries) > most:
+        raise InvalidEvent(f"{field} has more than {most} entries")
+    references = entries if rules.event_id_is_hash else [_paired_id(entry, field) for entry in entries]
+    for reference in references:
+        if not isinstance(reference, str) or not is_event_id(reference):
+            raise InvalidEvent(f"{field} has an entry that is not an event ID")
+    return tuple(references)
+
+
+def _paired_id(entry: object, field: str) -> object:
+    if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], dict):
+        raise InvalidEvent(f"{field} has an entry that is not a pair of an event ID and hashes")
+    return entry[0]
+
+
+def _redacts(pdu: dict[str, Any], rules: RoomVersion) -> str | None:
+    """What a redaction redacts: in its content since v11, where any shape of it is allowed."""
+    if rules.updated_redaction_rules:
+        redacts = pdu["content"].get("redacts")
+        return redacts if isinstance(redacts, str) else None
+    if "redacts" not in pdu:
+        return None
+    redacts = pdu["redacts"]
+    if not isinstance(redacts, str):
+        raise InvalidEvent("redacts is not a string")
+    return redacts
+
+
+def _event_id(pdu: dict[str, Any], rules: RoomVersion, known: str | None) -> str:
+    if rules.event_id_is_hash:
+        return event_id_of(pdu, rules) if known is None else known
+    carried = pdu.get("event_id")
+    if not isinstance(carried, str) or not is_event_id(carried) or ":" not in carried:
+        raise InvalidEvent("event_id is not an event ID")
+    if not is_server_name(server_name_of(carried)):
+        raise InvalidEvent("event_id does not end in a server name")
+    if known is not None and known != carried:
+        raise InvalidEvent(f"event_id is not {known}")
+    return carried
+
+
+def _room_id(pdu: dict[str, Any], rules: RoomVersion, event_type: str, event_id: str) -> str:
+    """The room id; since v12 that of a create event is its event id with another sigil."""
+    if rules.hash_room_ids and event_type == "m.room.create":
+        if "room_id" in pdu:
+            raise InvalidEvent("a create event must not have a room_id")
+        return "!" + event_id[1:]
+    room_id = pdu.get("room_id")
+    if not isinstance(room_id, str):
+        raise InvalidEvent("room_id is not a string")
+    valid = _hash_room_id(room_id) if rules.hash_room_ids else is_room_id(room_id) and ":" in room_id
+    if not valid:
+        raise InvalidEvent("room_id is not a room ID of this room version")
+    return room_id

@@ -1,0 +1,72 @@
+"""Events read once and shared: a bounded memory over ``storage/events.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.storage import events
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+
+#: Reads of more events than this go where they do not hold up the event loop.
+_BOUNDED = 50
+
+
+class EventCache:
+    """The most recently used events, by number and by id."""
+
+    def __init__(self, db: Database, capacity: int = 30_000) -> None:
+        self._db = db
+        self._capacity = capacity
+        self._by_nid: dict[int, StoredEvent] = {}
+        self._nids: dict[str, int] = {}
+
+    async def by_id(self, event_id: str) -> StoredEvent | None:
+        """One event, or ``None`` when it is not stored."""
+        nid = self._nids.get(event_id)
+        if nid is not None:
+            return self._by_nid[nid]
+        stored = await events.by_id(self._db.read, event_id)
+        if stored is not None:
+            self.put(stored)
+        return stored
+
+    async def by_ids(self, event_ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """Those of the events that are stored."""
+        found, unknown = {}, []
+        for event_id in event_ids:
+            nid = self._nids.get(event_id)
+            if nid is None:
+                unknown.append(event_id)
+            else:
+                found[event_id] = self._by_nid[nid]
+        if unknown:
+            reader = self._db.read if len(unknown) <= _BOUNDED else self._db.scan
+            for event_id, stored in (await events.by_ids(reader, unknown)).items():
+                found[event_id] = stored
+                self.put(stored)
+        return found
+
+    async def by_nids(self, nids: Sequence[int]) -> dict[int, StoredEvent]:
+        """Events by number."""
+        found, unknown = {}, []
+        for nid in nids:
+            stored = self._by_nid.get(nid)
+            if stored is None:
+                unknown.append(nid)
+            else:
+                found[nid] = stored
+        if unknown:
+            reader = self._db.read if len(unknown) <= _BOUNDED else self._db.scan
+            for nid, stored in (await events.by_nids(reader, unknown)).items():
+                found[nid] = stored
+                self.put(stored)
+        return found
+
+    def put(self, stored: StoredEvent) -> None:
+        """Remember an event that is on disk, or its newer form."""
+        if len(self._by_nid) >= self._capacity and stored.nid not in self._by_nid:
+            for nid in list(self._by_nid)[: self._capacity // 4]:
+                del self._nids[self._by_nid.pop(nid).id]
+        self._by_nid[stored.nid] = stored
+        self._nids[stored.id] = stored.nid

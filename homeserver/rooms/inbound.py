@@ -1,0 +1,243 @@
+"""Events from other servers: the checks of the specification, in its order.
+
+Specification: server-server API, "Checks performed on receipt of a PDU".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from homeserver.errors import RemoteError
+from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
+from homeserver.protocol.event_format import InvalidEvent, parse_event
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.redaction import redact
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.protocol.signing import content_hash_matches
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.missing import Gap, Missing
+from homeserver.rooms.outliers import MissingAuthEvents, Outliers, authorise_by_auth_events
+from homeserver.rooms.resolution import Resolution
+from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.timeline import Addition, Timeline
+from homeserver.storage.events import REJECTED, SOFT_FAILED, StoredEvent
+from homeserver.storage.state import Overlay
+
+_log = structlog.get_logger()
+
+
+class Dropped(Exception):
+    """A PDU that leaves no trace; the message says why."""
+
+
+class EventVerifier(Protocol):
+    """Verifies the signatures of events."""
+
+    async def verify(self, pdus: Sequence[Mapping[str, Any]], rules: RoomVersion) -> list[str | None]:
+        """For each PDU ``None`` when every required signature is good, else what is wrong."""
+        ...
+
+
+class Inbound:
+    """Receives PDUs."""
+
+    def __init__(
+        self,
+        *,
+        rooms: Rooms,
+        events: EventCache,
+        states: StateStore,
+        resolution: Resolution,
+        timeline: Timeline,
+        outliers: Outliers,
+        missing: Missing,
+        verifier: EventVerifier,
+    ) -> None:
+        self._rooms = rooms
+        self._events = events
+        self._states = states
+        self._resolution = resolution
+        self._timeline = timeline
+        self._outliers = outliers
+        self._missing = missing
+        self._verifier = verifier
+
+    async def receive(self, origin: str, room_id: str, pdu: dict[str, Any]) -> StoredEvent:
+        """Take in one PDU that ``origin`` sent; the event as it was stored.
+
+        1. Known already?  Then there is nothing to do.
+        2. A valid event of its room version, else drop it.
+        3. Good signatures, else drop it.
+        4. A good hash, else redact it.
+        5. Allowed by its own auth events, else reject it.
+        6. Fetch the events it builds on that are missing.
+        7. Allowed by the state before it, else reject it.
+        8. Allowed by the room's current state, else soft-fail it.
+        9. Append it.
+
+        Raises ``Dropped``.
+        """
+        room = await self._rooms.find(room_id)
+        if room is None or not self._rooms.is_in(room):
+            raise Dropped("this server is not in the room")
+        (event,) = await self.checked(room.rules, [pdu])  # steps 2 to 4
+        if isinstance(event, Dropped):
+            raise event
+        if event.room_id != room_id:
+            raise Dropped("the event is for another room")
+        return await self._take(origin, room, event, fill_gap=True)
+
+    async def checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
+        """Steps 2 to 4 for several PDUs at once: each as an event, or why it is dropped."""
+        events: list[Event | Dropped] = []
+        for pdu in pdus:
+            try:
+                events.append(parse_event(pdu, rules))
+            except InvalidEvent as error:
+                events.append(Dropped(f"invalid event: {error}"))
+        to_verify = [index for index, event in enumerate(events) if isinstance(event, Event)]
+        verdicts = await self._verifier.verify([pdus[index] for index in to_verify], rules)
+        for index, verdict in zip(to_verify, verdicts, strict=True):
+            if verdict is not None:
+                events[index] = Dropped(verdict)
+            elif not content_hash_matches(pdus[index]):
+                events[index] = parse_event(redact(pdus[index], rules), rules)
+        return events
+
+    async def _take(self, origin: str, room: Room, event: Event, *, fill_gap: bool) -> StoredEvent:
+        stored = await self._events.by_id(event.event_id)
+        if stored is not None and stored.state_before is not None:  # step 1
+            return stored
+        auth = await self._auth_events(origin, room, event)
+        rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
+        gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
+        async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
+            stored = await self._events.by_id(event.event_id)
+            if stored is not None and stored.state_before is not None:
+                return stored
+            await room.settle()
+            before, overlay = await self._state_before(room, event, gap)
+            flags = 0
+            if rejected or await self._refusal_at(room, event, before):  # step 7
+                flags = REJECTED
+                event = msgspec.structs.replace(event, rejected=True)
+            elif await self._refusal_at(room, event, room.state_ver):  # step 8
+                flags = SOFT_FAILED
+            addition = Addition(
+                event=event,
+                auth_nids=tuple(stored.nid for stored in auth),
+                state_before=before,
+                flags=flags,
+                outlier=stored,
+                missing=gap.unknown if gap else (),
+                overlay=overlay,
+            )
+            written = await self._timeline.stage(room, [addition])  # step 9
+        if flags:
+            _log.info("event refused", event_id=event.event_id, origin=origin, rejected=flags == REJECTED)
+        return (await written)[0]
+
+    async def _auth_events(self, origin: str, room: Room, event: Event) -> list[StoredEvent]:
+        known = await self._events.by_ids(event.auth_events)
+        if len(known) < len(set(event.auth_events)):
+            pdus = await self._missing.auth_chain(origin, room.room_id, event, known)
+            await self.store_outliers(room, pdus)
+            known = await self._events.by_ids(event.auth_events)
+        missing = set(event.auth_events) - known.keys()
+        if missing:
+            raise Dropped(f"{len(missing)} of its auth events cannot be had")
+        return [known[event_id] for event_id in event.auth_events]
+
+    async def store_outliers(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
+        """Check PDUs, judge them by their auth events and store them outside the timeline."""
+        checked = await self.checked(room.rules, pdus)
+        events = [event for event in checked if isinstance(event, Event) and event.room_id == room.room_id]
+        async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
+            try:
+                return await self._outliers.store(room.nid, room.rules, events, room.create.event)
+            except ValueError as error:
+                raise Dropped(str(error)) from error
+
+    def _refusal_by_auth_events(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> bool:
+        create = room.create.event if room.rules.hash_room_ids else None
+        try:
+            authorise_by_auth_events(room.rules, event, {stored.id: stored.event for stored in auth}, create)
+        except MissingAuthEvents as error:  # all of them were given
+            raise Dropped(str(error)) from error
+        except NotAllowed as error:
+            _log.info("event rejected", event_id=event.event_id, reason=str(error))
+            return True
+        return False
+
+    async def _close_gap(self, origin: str, room: Room, event: Event, *, fill_gap: bool) -> Gap | None:
+        """Have the events it builds on, or the state before it from its origin; ``None``: no gap."""
+        unknown = await self._unknown_prev_events(event)
+        if unknown and fill_gap:
+            for pdu in await self._missing.events_before(origin, room, event):
+                try:
+                    (earlier,) = await self.checked(room.rules, [pdu])
+                    if isinstance(earlier, Event) and earlier.room_id == room.room_id:
+                        await self._take(origin, room, earlier, fill_gap=False)
+                except (Dropped, RemoteError) as error:
+                    _log.info("missing event dropped", origin=origin, reason=str(error))
+            unknown = await self._unknown_prev_events(event)
+        if not unknown:
+            return None
+        try:
+            gap = await self._missing.state_before(origin, room, event, self.store_outliers)
+        except RemoteError as error:
+            raise Dropped(f"what it builds on cannot be had: {error}") from error
+        return Gap(unknown=tuple(unknown), state=gap)
+
+    async def _unknown_prev_events(self, event: Event) -> list[str]:
+        known = await self._events.by_ids(event.prev_events)
+        return [
+            event_id
+            for event_id in event.prev_events
+            if event_id not in known or known[event_id].state_after is None
+        ]
+
+    async def _state_before(self, room: Room, event: Event, gap: Gap | None) -> tuple[int, Overlay | None]:
+        """The reference to the state before an event, and the overlay it may stand for."""
+        if gap is not None:
+            whole = {stored.key_nid: stored.nid for stored in gap.state if stored.key_nid is not None}
+            current = await self._states.state_at(room, room.state_ver)
+            difference = {key: whole.get(key, 0) for key in whole.keys() | current.keys()}
+            difference = {key: nid for key, nid in difference.items() if current.get(key, 0) != nid}
+        else:
+            known = await self._events.by_ids(event.prev_events)
+            refs = {stored.state_after for stored in known.values() if stored.state_after is not None}
+            if len(refs) == 1:
+                return refs.pop(), None
+            difference = await self._resolution.resolve(room, refs)
+        if not difference:
+            return room.state_ver, None
+        overlay = await self._states.overlay_on(room, room.state_ver, difference)
+        return -overlay.nid, overlay
+
+    async def _refusal_at(self, room: Room, event: Event, ref: int) -> bool:
+        """Whether the auth rules refuse an event at a state."""
+        keys = auth_types_for(
+            room.rules,
+            type=event.type,
+            sender=event.sender,
+            state_key=event.state_key,
+            content=event.content,
+        )
+        state: dict[StateKey, Event] = {room.create.event.key: room.create.event}
+        for key in keys:
+            stored = await self._states.event_at(room, ref, key)
+            if stored is not None:
+                state[key] = stored.event
+        try:
+            check_against_state(room.rules, event, lambda type_, key: state.get((type_, key)))
+        except NotAllowed as error:
+            _log.info("event not allowed", event_id=event.event_id, reason=str(error))
+            return True
+        return False

@@ -1,0 +1,153 @@
+"""Events that are known without being part of a timeline: auth events, and state learnt from others.
+
+An outlier has passed the checks that need no state (format, signatures, hash)
+and has been judged by its own auth events, which are stored before it.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import msgspec
+
+from homeserver.protocol.auth_rules import NotAllowed, check_against_state, check_auth_events
+from homeserver.protocol.events import Event
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.rooms.event_cache import EventCache
+from homeserver.storage import events as event_storage
+from homeserver.storage import state as state_storage
+from homeserver.storage.database import Database, Transaction
+from homeserver.storage.events import REJECTED, StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.numbers import Sequence
+
+
+class MissingAuthEvents(Exception):
+    """An event cannot be judged: some of its auth events are not here."""
+
+    def __init__(self, event_id: str, missing: frozenset[str]) -> None:
+        super().__init__(f"{event_id}: {len(missing)} auth events are not here")
+        self.event_id = event_id
+        self.missing = missing
+
+
+def authorise_by_auth_events(
+    rules: RoomVersion, event: Event, auth_events: Mapping[str, Event], create: Event | None
+) -> None:
+    """Judge an event by the auth events it names.
+
+    ``auth_events`` holds those by id; ``create`` is the room's create event where the
+    room version does not have events name it.  Raises ``NotAllowed``, and
+    ``MissingAuthEvents`` when one of them is not there.
+    Specification: server-server API, "Checks performed on receipt of a PDU", step 4.
+    """
+    missing = frozenset(event.auth_events) - auth_events.keys()
+    if missing:
+        raise MissingAuthEvents(event.event_id, missing)
+    named = [auth_events[event_id] for event_id in event.auth_events]
+    check_auth_events(rules, event, named, create)
+    state = {auth.key: auth for auth in named if auth.state_key is not None}
+    if create is not None:
+        state.setdefault(create.key, create)
+    check_against_state(rules, event, lambda type_, state_key: state.get((type_, state_key)))
+
+
+def in_auth_order(events: Mapping[str, Event]) -> list[Event]:
+    """Events sorted so that each comes after those of its auth events that are among them.
+
+    Raises ``ValueError`` when they refer to each other in a circle.
+    """
+    graph = {
+        event_id: [auth for auth in event.auth_events if auth in events] for event_id, event in events.items()
+    }
+    try:
+        return [events[event_id] for event_id in graphlib.TopologicalSorter(graph).static_order()]
+    except graphlib.CycleError as error:
+        raise ValueError("events authorise each other in a circle") from error
+
+
+class Outliers:
+    """Judges and stores outliers."""
+
+    def __init__(self, db: Database, keys: Keys, events: EventCache, event_nids: Sequence) -> None:
+        self._db = db
+        self._keys = keys
+        self._events = events
+        self._event_nids = event_nids
+
+    async def store(
+        self, room_nid: int, rules: RoomVersion, events: Iterable[Event], create: Event | None
+    ) -> dict[str, StoredEvent]:
+        """Store those of the events that are new; all of them by id, as far as they could be judged.
+
+        An event whose auth events are neither stored nor among these is left out; so is
+        one that another room claims.  Caller holds the room lock.
+        Raises ``ValueError`` for a circle of auth events.
+        """
+        new, known = await self.judge(room_nid, rules, events, create)
+        if new:
+            await self._db.write(partial(_store, stored=new, keys=self.unwritten_keys(new)))
+            self.stored(new)
+        return known
+
+    async def judge(
+        self, room_nid: int, rules: RoomVersion, events: Iterable[Event], create: Event | None
+    ) -> tuple[list[StoredEvent], dict[str, StoredEvent]]:
+        """What ``store`` would store, auth events first, and all that is known of the events by id."""
+        wanted = {event.event_id: event for event in events}
+        auth_ids = {auth for event in wanted.values() for auth in event.auth_events}
+        known = await self._events.by_ids(list(wanted.keys() | auth_ids))
+        new: list[StoredEvent] = []
+        for event in in_auth_order({key: event for key, event in wanted.items() if key not in known}):
+            stored = await self._judged(room_nid, rules, event, known, create)
+            if stored is not None:
+                new.append(stored)
+                known[event.event_id] = stored
+        return new, known
+
+    async def _judged(
+        self,
+        room_nid: int,
+        rules: RoomVersion,
+        event: Event,
+        known: Mapping[str, StoredEvent],
+        create: Event | None,
+    ) -> StoredEvent | None:
+        auth = {auth_id: known[auth_id].event for auth_id in event.auth_events if auth_id in known}
+        flags = 0
+        try:
+            authorise_by_auth_events(rules, event, auth, create if rules.hash_room_ids else None)
+        except MissingAuthEvents:
+            return None
+        except NotAllowed:
+            flags = REJECTED
+            event = msgspec.structs.replace(event, rejected=True)
+        return StoredEvent(
+            nid=self._event_nids.next(),
+            room_nid=room_nid,
+            event=event,
+            pos=None,
+            flags=flags,
+            state_before=None,
+            state_after=None,
+            auth_nids=tuple(known[auth_id].nid for auth_id in event.auth_events),
+            key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
+        )
+
+    def unwritten_keys(self, stored: Iterable[StoredEvent]) -> dict[int, tuple[str, str]]:
+        """State keys that have to be written with these events."""
+        return dict(self._keys.unwritten({outlier.key_nid or 0 for outlier in stored}))
+
+    def stored(self, stored: Iterable[StoredEvent]) -> None:
+        """These are on disk."""
+        for outlier in stored:
+            self._events.put(outlier)
+            self._keys.written([outlier.key_nid or 0])
+
+
+async def _store(tx: Transaction, stored: list[StoredEvent], keys: dict[int, tuple[str, str]]) -> None:
+    if keys:
+        await state_storage.add_keys(tx, keys.items())
+    await event_storage.insert(tx, stored)

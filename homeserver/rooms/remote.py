@@ -1,0 +1,70 @@
+"""What rooms ask of other servers; ``federation/`` fulfils it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from homeserver.protocol.events import Event
+from homeserver.protocol.room_versions import RoomVersion
+
+
+class RemoteRooms(Protocol):
+    """Requests to other servers about rooms.
+
+    Every method raises ``RemoteError`` when the server cannot be reached, refuses
+    or answers nonsense; PDUs come back as decoded JSON, unchecked.
+    """
+
+    async def make_membership(
+        self, server: str, action: str, room_id: str, user_id: str, versions: Sequence[str]
+    ) -> tuple[str, dict[str, Any]]:
+        """``GET /make_join``, ``/make_leave`` or ``/make_knock``: ``(room_version, template)``.
+
+        ``action`` is ``join``, ``leave`` or ``knock``.
+        """
+        ...
+
+    async def send_membership(self, server: str, action: str, event: Event) -> dict[str, Any]:
+        """``PUT /send_join`` (v2), ``/send_leave`` (v2) or ``/send_knock``: the body of the answer."""
+        ...
+
+    async def invite(
+        self, server: str, rules: RoomVersion, event: Event, invite_room_state: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """``PUT /invite`` (v2, else v1): the invite event with the invited server's signature."""
+        ...
+
+    async def event(self, server: str, event_id: str) -> dict[str, Any]:
+        """``GET /event``: the PDU."""
+        ...
+
+    async def state_ids(self, server: str, room_id: str, event_id: str) -> tuple[list[str], list[str]]:
+        """``GET /state_ids``: ids of the state before an event, and of its auth chain."""
+        ...
+
+    async def state(
+        self, server: str, room_id: str, event_id: str
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """``GET /state``: the state before an event, and its auth chain, as PDUs."""
+        ...
+
+    async def event_auth(self, server: str, room_id: str, event_id: str) -> list[dict[str, Any]]:
+        """``GET /event_auth``: the auth chain of an event."""
+        ...
+
+    async def backfill(
+        self, server: str, room_id: str, event_ids: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """``GET /backfill``: PDUs that come before the given events, those included."""
+        ...
+
+    async def missing_events(
+        self, server: str, room_id: str, earliest: Sequence[str], latest: Sequence[str], limit: int
+    ) -> list[dict[str, Any]]:
+        """``POST /get_missing_events``: PDUs between ``earliest`` and ``latest``."""
+        ...
+
+    async def directory(self, room_alias: str) -> tuple[str, list[str]]:
+        """``GET /query/directory`` of the alias's server: room id and servers."""
+        ...

@@ -1,0 +1,246 @@
+"""State resolution against storage: from state references to the resolved difference.
+
+Finds what conflicts from differences, gathers the events the rules will ask
+for, and leaves the decision to ``protocol/state_res.py``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from homeserver.protocol.auth_rules import auth_types_for
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.room_versions import StateResolution
+from homeserver.protocol.state_res import resolve_conflicts
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import Room
+from homeserver.rooms.state_store import Difference, StateStore
+from homeserver.storage import events as event_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.state import NO_EVENT
+
+_REMEMBERED = 1000
+_POWER_LEVELS = "m.room.power_levels"
+
+
+class Resolution:
+    """Resolves the states after several events into one."""
+
+    def __init__(self, db: Database, keys: Keys, events: EventCache, states: StateStore) -> None:
+        self._db = db
+        self._keys = keys
+        self._events = events
+        self._states = states
+        self._memo: OrderedDict[tuple[int, int, int, frozenset[int]], Difference] = OrderedDict()
+
+    async def resolve(
+        self, room: Room, refs: Collection[int], unsaved: Mapping[int, StoredEvent] | None = None
+    ) -> Difference:
+        """The resolution of the states at ``refs``, as a difference from the room's current state.
+
+        ``unsaved`` are events that a reference may lead to and that are not stored yet.
+        Caller holds the room lock.
+        """
+        distinct = sorted(set(refs))
+        memo_key = (room.nid, room.epoch, room.state_ver, frozenset(distinct))
+        known = self._memo.get(memo_key)
+        if known is None:
+            base = room.state_ver
+            differences = [await self._states.difference(room, ref, base) for ref in distinct]
+            known = await self._resolve_differences(room, differences, unsaved or {})
+            self._memo[memo_key] = known
+            if len(self._memo) > _REMEMBERED:
+                self._memo.popitem(last=False)
+        return known
+
+    async def resolve_maps(
+        self, room: Room, differences: Sequence[Difference], unsaved: Mapping[int, StoredEvent]
+    ) -> Difference:
+        """The same for states given as differences from the room's current state."""
+        return await self._resolve_differences(room, differences, unsaved)
+
+    async def _resolve_differences(
+        self, room: Room, differences: Sequence[Difference], unsaved: Mapping[int, StoredEvent]
+    ) -> Difference:
+        touched = sorted({key for difference in differences for key in difference})
+        current = await self._states.values_at_current(room, touched)
+        sides = [
+            {key: difference.get(key, current.get(key, NO_EVENT)) for key in touched}
+            for difference in differences
+        ]
+        agreed = {key: sides[0][key] for key in touched if len({side[key] for side in sides}) == 1}
+        conflicted_sides = [
+            {nid for key, nid in side.items() if key not in agreed and nid != NO_EVENT} for side in sides
+        ]
+        result = dict(agreed)
+        if len(agreed) < len(touched):
+            conflicted_keys = [key for key in touched if key not in agreed]
+            resolved = await self._resolve_conflicted(
+                room, agreed, conflicted_keys, conflicted_sides, unsaved
+            )
+            result.update({key: resolved.get(key, NO_EVENT) for key in conflicted_keys})
+            result.update({key: nid for key, nid in resolved.items() if key not in result})
+        before = current | await self._states.values_at_current(room, [k for k in result if k not in current])
+        return {key: nid for key, nid in result.items() if before.get(key, NO_EVENT) != nid}
+
+    async def _resolve_conflicted(
+        self,
+        room: Room,
+        agreed: Mapping[int, int],
+        conflicted_keys: Collection[int],
+        sides: Sequence[set[int]],
+        unsaved: Mapping[int, StoredEvent],
+    ) -> Difference:
+        whole = await self._states.state_at(room, room.state_ver)
+        for key in conflicted_keys:
+            whole.pop(key, None)
+        whole.update(agreed)
+        unconflicted = {key: nid for key, nid in whole.items() if nid != NO_EVENT}
+        links = _AuthLinks(self._db, unsaved)
+        difference = await auth_difference(links, sides, unconflicted.values())
+        conflicted = set().union(*sides)
+        subgraph: set[int] = set()
+        if room.rules.state_resolution is StateResolution.V2_1:
+            subgraph = await conflicted_subgraph(links, conflicted)
+        full_conflicted = conflicted | difference | subgraph
+        loaded = await self._load(full_conflicted, unsaved)
+        values = await self._unconflicted_values(room, unconflicted, full_conflicted, loaded)
+        loaded |= {stored.nid: stored for stored in values.values()}
+        power_levels = values.get((_POWER_LEVELS, ""))
+        if power_levels is not None:
+            loaded |= await self._load([power_levels.nid], unsaved)
+
+        def unconflicted_value(key: StateKey) -> str | None:
+            stored = values.get(key)
+            return stored.id if stored else None
+
+        resolved = resolve_conflicts(
+            room.rules,
+            unconflicted=unconflicted_value,
+            conflicted=[loaded[nid].id for nid in conflicted],
+            auth_difference=[loaded[nid].id for nid in difference],
+            subgraph=[loaded[nid].id for nid in subgraph],
+            events={stored.id: stored.event for stored in loaded.values()},
+        )
+        nids = {stored.id: nid for nid, stored in loaded.items()}
+        return {await self._keys.intern(key): nids[event_id] for key, event_id in resolved.items()}
+
+    async def _load(self, nids: Iterable[int], unsaved: Mapping[int, StoredEvent]) -> dict[int, StoredEvent]:
+        """Events with their auth events, and the power levels those stand on, down to the first."""
+        loaded: dict[int, StoredEvent] = {}
+        wanted = set(nids)
+        first = True
+        while wanted:
+            found = {nid: unsaved[nid] for nid in wanted if nid in unsaved}
+            found |= await self._events.by_nids([nid for nid in wanted if nid not in found])
+            loaded |= found
+            followed = [stored for stored in found.values() if first or stored.event.type == _POWER_LEVELS]
+            wanted = {nid for stored in followed for nid in stored.auth_nids} - loaded.keys()
+            first = False
+        return loaded
+
+    async def _unconflicted_values(
+        self,
+        room: Room,
+        unconflicted: Mapping[int, int],
+        full_conflicted: Iterable[int],
+        loaded: Mapping[int, StoredEvent],
+    ) -> dict[StateKey, StoredEvent]:
+        """Those entries of the unconflicted state that checking the events can ask for, or replace."""
+        keys: set[StateKey] = {("m.room.create", ""), (_POWER_LEVELS, "")}
+        for nid in full_conflicted:
+            keys |= _keys_asked_for(room, loaded[nid].event)
+        wanted: dict[int, StateKey] = {}
+        for key in keys:
+            key_nid = await self._keys.find(key)
+            if key_nid is not None and key_nid in unconflicted:
+                wanted[key_nid] = key
+        stored = await self._events.by_nids([unconflicted[key_nid] for key_nid in wanted])
+        return {key: stored[unconflicted[key_nid]] for key_nid, key in wanted.items()}
+
+
+def _keys_asked_for(room: Room, event: Event) -> set[StateKey]:
+    keys = set(
+        auth_types_for(
+            room.rules,
+            type=event.type,
+            sender=event.sender,
+            state_key=event.state_key,
+            content=event.content,
+        )
+    )
+    keys.add(event.key)
+    return keys
+
+
+class _AuthLinks:
+    """The edges of the auth graph, read in batches and kept for one resolution."""
+
+    def __init__(self, db: Database, unsaved: Mapping[int, StoredEvent]) -> None:
+        self._db = db
+        self._links = {nid: stored.auth_nids for nid, stored in unsaved.items()}
+
+    async def of(self, nids: Collection[int]) -> dict[int, tuple[int, ...]]:
+        unknown = [nid for nid in nids if nid not in self._links]
+        if unknown:
+            self._links.update(await event_storage.auth_links(self._db.scan, unknown))
+        return {nid: self._links[nid] for nid in nids}
+
+
+async def auth_difference(
+    links: _AuthLinks, sides: Sequence[set[int]], unconflicted: Iterable[int]
+) -> set[int]:
+    """Events that are in the auth chain of some of the states and not of all.
+
+    Walks down from the newest event with a mask of the states that reach each
+    one; numbers follow the order of the auth graph, so an event's mask is final
+    when its turn comes.  What all states reach is common, and so is all below it:
+    the walk ends when nothing else is left.
+    """
+    everybody = (1 << len(sides)) - 1
+    masks: dict[int, int] = dict.fromkeys(unconflicted, everybody)
+    for index, side in enumerate(sides):
+        for nid in side:
+            masks[nid] = masks.get(nid, 0) | 1 << index
+    pending = [-nid for nid in masks]
+    heapq.heapify(pending)
+    partial = sum(mask != everybody for mask in masks.values())
+    found: set[int] = set()
+    while partial and pending:
+        nid = -heapq.heappop(pending)
+        mask = masks[nid]
+        if mask != everybody:
+            partial -= 1
+            found.add(nid)
+        for auth_nid in (await links.of([nid]))[nid]:
+            before = masks.get(auth_nid)
+            after = (before or 0) | mask
+            masks[auth_nid] = after
+            if before is None:
+                heapq.heappush(pending, -auth_nid)
+                partial += after != everybody
+            elif before != everybody and after == everybody:
+                partial -= 1
+    return found
+
+
+async def conflicted_subgraph(links: _AuthLinks, conflicted: set[int]) -> set[int]:
+    """Events on a path of auth events from one conflicted event to another (since v12)."""
+    if not conflicted:
+        return set()
+    floor = min(conflicted)
+    seen: dict[int, tuple[int, ...]] = {}
+    wanted = set(conflicted)
+    while wanted:
+        found = await links.of(wanted)
+        seen |= found
+        wanted = {nid for auth in found.values() for nid in auth if nid >= floor and nid not in seen}
+    leads_down: set[int] = set()
+    for nid in sorted(seen):  # auth events come first: each is decided before what builds on it
+        if nid in conflicted or any(auth in leads_down for auth in seen[nid]):
+            leads_down.add(nid)
+    return leads_down

@@ -1,0 +1,141 @@
+"""A room in memory: all that sending into it needs, so that sending reads nothing from the database.
+
+What is here may be ahead of the disk by the writes under way.  Readers that
+show things to people ask for positions up to the announced one and so never see
+what is not stored yet (``rooms/state_store.py``, ``sync/``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.power_levels import PowerLevels, power_levels_from
+from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.rooms import RoomRow
+
+#: How many of the newest timeline events a room keeps at hand.
+RECENT_EVENTS = 50
+
+MEMBER = "m.room.member"
+
+
+class Room:
+    """The current state, the forward extremities and the newest events of one room.
+
+    ``lock`` is held by whoever decides about the room's next event, from reading
+    the extremities until the write is queued.  No other lock is taken under it.
+    """
+
+    def __init__(
+        self, row: RoomRow, tips: tuple[StoredEvent, ...], servers: dict[str, int], *, stored: bool = True
+    ) -> None:
+        self.nid = row.nid
+        self.room_id = row.room_id
+        self.rules: RoomVersion = ROOM_VERSIONS[row.version]
+        self.epoch = row.epoch
+        self.state_ver = row.state_ver
+        self.last_pos = row.last_pos
+        self.depth = row.depth
+        self.joined_members = row.joined_members
+        self.invited_members = row.invited_members
+        self.checkpoint_ver = row.checkpoint_ver
+        #: Whether the room has a row in the database, queued writes counted.
+        self.stored = stored
+        self.tips = tips
+        #: Joined members by server.
+        self.servers = servers
+        #: The current state but for memberships.
+        self.state: dict[StateKey, StoredEvent] = {}
+        #: Memberships that were asked for or changed; ``None``: known to have none.
+        self.members: dict[str, StoredEvent | None] = {}
+        #: Every timeline event after position ``recent_after``, oldest first; backfilled ones never.
+        self.recent: deque[StoredEvent] = deque()
+        self.recent_after = row.last_pos
+        self.changes_since_checkpoint = 0
+        self.lock = asyncio.Lock()
+        #: Writes that are queued and not on disk.
+        self.unsettled: set[asyncio.Future[None]] = set()
+        #: A write failed: what is here is not what is stored, and the room must be loaded again.
+        self.broken = False
+
+    def row(self) -> RoomRow:
+        """The room as its database row."""
+        return RoomRow(
+            nid=self.nid,
+            room_id=self.room_id,
+            version=self.rules.id,
+            epoch=self.epoch,
+            state_ver=self.state_ver,
+            last_pos=self.last_pos,
+            depth=self.depth,
+            tips=tuple(tip.nid for tip in self.tips),
+            joined_members=self.joined_members,
+            invited_members=self.invited_members,
+            checkpoint_ver=self.checkpoint_ver,
+        )
+
+    async def settle(self) -> None:
+        """Wait until every queued write has ended, well or badly."""
+        if self.unsettled:
+            await asyncio.wait(set(self.unsettled))
+
+    def state_event(self, type_: str, state_key: str = "") -> Event | None:
+        """A current state event that is not a membership."""
+        stored = self.state.get((type_, state_key))
+        return stored.event if stored else None
+
+    @property
+    def create(self) -> StoredEvent:
+        """The ``m.room.create`` event."""
+        return self.state["m.room.create", ""]
+
+    @property
+    def power_levels(self) -> PowerLevels:
+        """The power levels in force."""
+        return power_levels_from(self.state_event, self.rules)
+
+    @property
+    def join_rule(self) -> str:
+        """The join rule in force; ``invite`` where there is none, or none that makes sense."""
+        event = self.state_event("m.room.join_rules")
+        rule = event.content.get("join_rule") if event else None
+        return rule if isinstance(rule, str) else "invite"
+
+    @property
+    def history_visibility(self) -> str:
+        """The history visibility in force; ``shared`` where there is none."""
+        event = self.state_event("m.room.history_visibility")
+        value = event.content.get("history_visibility") if event else None
+        return value if isinstance(value, str) else "shared"
+
+    def remember(self, stored: StoredEvent) -> None:
+        """Put a new timeline event at the end of the recent ones."""
+        self.recent.append(stored)
+        if len(self.recent) > RECENT_EVENTS:
+            self.recent_after = self.recent.popleft().pos or 0
+
+    def replace(self, stored: StoredEvent) -> None:
+        """Put an event's redacted form wherever the event is held."""
+        for index, recent in enumerate(self.recent):
+            if recent.nid == stored.nid:
+                self.recent[index] = stored
+        self.tips = tuple(stored if tip.nid == stored.nid else tip for tip in self.tips)
+        if stored.event.is_state:
+            key = stored.event.key
+            held = self.state.get(key)
+            if held is not None and held.nid == stored.nid:
+                self.state[key] = stored
+            member = self.members.get(key[1]) if key[0] == MEMBER else None
+            if member is not None and member.nid == stored.nid:
+                self.members[key[1]] = stored
+
+
+def membership_of(stored: StoredEvent | None) -> str:
+    """The membership a member event gives; ``leave`` for none or one that makes no sense."""
+    if stored is None:
+        return "leave"
+    membership = stored.event.content.get("membership")
+    return membership if membership in {"join", "invite", "knock", "ban"} else "leave"

@@ -1,0 +1,145 @@
+"""The rooms in memory: loaded when asked for, let go when others are used more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+from homeserver.errors import not_found
+from homeserver.protocol.room_versions import RoomVersion
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import RECENT_EVENTS, Room
+from homeserver.storage import events as event_storage
+from homeserver.storage import rooms as room_storage
+from homeserver.storage import state as state_storage
+from homeserver.storage.database import Database
+from homeserver.storage.numbers import Sequence
+from homeserver.storage.rooms import RoomRow
+
+
+class Rooms:
+    """Finds rooms; there is one ``Room`` object for a room at any time."""
+
+    def __init__(
+        self, db: Database, events: EventCache, room_nids: Sequence, server_name: str, capacity: int = 5000
+    ) -> None:
+        self._db = db
+        self._events = events
+        self._room_nids = room_nids
+        self._server_name = server_name
+        self._capacity = capacity
+        self._rooms: OrderedDict[int, Room] = OrderedDict()
+        self._nids: dict[str, int] = {}
+        self._loading: dict[int, asyncio.Future[Room]] = {}
+
+    async def get(self, room_id: str) -> Room:
+        """A room this server has (or had) members in.
+
+        Raises ``M_NOT_FOUND`` for any other room.
+        """
+        room = await self.find(room_id)
+        if room is None or not room.last_pos:
+            raise not_found("Unknown room")
+        return room
+
+    async def find(self, room_id: str) -> Room | None:
+        """A room this server has heard of, if only by an invite (``last_pos`` is 0 then)."""
+        nid = self._nids.get(room_id)
+        if nid is not None and nid in self._rooms:
+            return await self.by_nid(nid)
+        row = await room_storage.by_id(self._db.read, room_id)
+        return await self.by_nid(row.nid) if row else None
+
+    async def by_nid(self, nid: int) -> Room:
+        """A room by its number; raises ``LookupError`` when there is none."""
+        room = self._rooms.get(nid)
+        if room is not None and not room.broken:
+            self._rooms.move_to_end(nid)
+            return room
+        loading = self._loading.get(nid)
+        if loading is None:
+            loading = asyncio.ensure_future(self._load(nid, room))
+            self._loading[nid] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(nid, None))
+        return await asyncio.shield(loading)
+
+    @contextlib.asynccontextmanager
+    async def lock(self, room_id: str) -> AsyncIterator[Room]:
+        """A room with its lock held, to decide about its next event.
+
+        Raises ``M_NOT_FOUND`` as ``get`` does.
+        """
+        while True:
+            room = await self.get(room_id)
+            async with room.lock:
+                if not room.broken and self._rooms.get(room.nid) is room:
+                    yield room
+                    return
+
+    def is_in(self, room: Room) -> bool:
+        """Whether this server has a joined member in the room."""
+        return room.servers.get(self._server_name, 0) > 0
+
+    def new(self, room_id: str, rules: RoomVersion) -> Room:
+        """A room that is about to be created or joined; ``add`` it once something of it is stored."""
+        row = RoomRow(
+            nid=self._room_nids.next(),
+            room_id=room_id,
+            version=rules.id,
+            epoch=0,
+            state_ver=0,
+            last_pos=0,
+            depth=0,
+            tips=(),
+            joined_members=0,
+            invited_members=0,
+        )
+        return Room(row, (), {}, stored=False)
+
+    def add(self, room: Room) -> Room:
+        """Keep a room that was made with ``new``; the one that is kept already wins."""
+        known = self._nids.get(room.room_id)
+        if known is not None and known in self._rooms and not self._rooms[known].broken:
+            return self._rooms[known]
+        self._rooms[room.nid] = room
+        self._nids[room.room_id] = room.nid
+        self._let_go()
+        return room
+
+    async def _load(self, nid: int, before: Room | None) -> Room:
+        if before is not None:
+            await before.settle()
+        row = await room_storage.by_nid(self._db.read, nid)
+        if row is None:
+            raise LookupError(f"room {nid} is not stored")
+        tips = await self._events.by_nids(list(row.tips))
+        servers = await room_storage.servers(self._db.read, nid)
+        room = Room(row, tuple(tips[tip] for tip in row.tips), servers)
+        state = await state_storage.current_without_members(self._db.read, nid)
+        stored = await self._events.by_nids(list(state.values()))
+        room.state = {event.event.key: event for event in stored.values()}
+        recent = await event_storage.timeline_backward(self._db.read, nid, row.last_pos, RECENT_EVENTS + 1)
+        live = [event for event in recent if event.pos is not None and event.pos > 0]
+        room.recent.extend(reversed(live[:RECENT_EVENTS]))
+        room.recent_after = (live[RECENT_EVENTS].pos or 0) if len(live) > RECENT_EVENTS else 0
+        room.changes_since_checkpoint = await state_storage.count_changes(
+            self._db.read, nid, row.epoch, row.checkpoint_ver
+        )
+        if before is not None:
+            # Whoever waits for the lock of the room as it was must not decide beside those who have it now.
+            room.lock = before.lock
+        self._rooms[nid] = room
+        self._nids[room.room_id] = nid
+        self._let_go()
+        return room
+
+    def _let_go(self) -> None:
+        while len(self._rooms) > self._capacity:
+            nid, room = next(iter(self._rooms.items()))
+            if room.lock.locked() or room.unsettled:
+                self._rooms.move_to_end(nid)
+                return
+            del self._rooms[nid]
+            del self._nids[room.room_id]

@@ -1,0 +1,151 @@
+"""Sending: from what a local user wants to say to an event in the room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError, bad_json, forbidden
+from homeserver.protocol.auth_rules import auth_types_for, check_against_state
+from homeserver.protocol.event_format import InvalidEvent
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.signing import SigningKey
+from homeserver.rooms.compose import choose_prev_events, seal, template
+from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.timeline import Addition, Timeline
+from homeserver.storage.append import Also
+from homeserver.storage.events import SENT_HERE, StoredEvent
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An event as its sender wants it."""
+
+    sender: str
+    type: str
+    content: Mapping[str, Any]
+    #: ``None`` for a message event.
+    state_key: str | None = None
+    #: The event to redact, for ``m.room.redaction``.
+    redacts: str | None = None
+    #: Milliseconds since the epoch; the clock's time when ``None`` (appservices may say otherwise).
+    origin_server_ts: int | None = None
+
+
+class Send:
+    """Composes, checks and appends local events."""
+
+    def __init__(
+        self,
+        *,
+        rooms: Rooms,
+        states: StateStore,
+        timeline: Timeline,
+        clock: Clock,
+        server_name: str,
+        signing_key: SigningKey,
+    ) -> None:
+        self._rooms = rooms
+        self._states = states
+        self._timeline = timeline
+        self._clock = clock
+        self._server_name = server_name
+        self._key = signing_key
+
+    async def send(self, room_id: str, draft: Draft, also: Also | None = None) -> StoredEvent:
+        """Send one event; it is on disk when this returns.
+
+        ``also`` is written in the same transaction, given the event's number and id by
+        ``Also``'s closure once composed.  Raises ``NotAllowed`` when the auth rules refuse
+        it, ``M_NOT_FOUND`` for a room this server does not know, ``M_FORBIDDEN`` for one it
+        is not in, ``M_TOO_LARGE`` and ``M_BAD_JSON`` for an event that cannot be.
+        """
+        async with self._rooms.lock(room_id) as room:
+            if not self._rooms.is_in(room):
+                raise forbidden("You are not in this room")
+            written = await self.stage(room, draft, also)
+        return (await written)[0]
+
+    async def stage(
+        self, room: Room, draft: Draft, also: Also | None = None
+    ) -> asyncio.Future[list[StoredEvent]]:
+        """The same up to the queued write (see ``Timeline.stage``).  Caller holds the room lock."""
+        event, auth = await self.compose(room, draft)
+        return await self._timeline.stage(room, [self.addition(room, event, auth)], also)
+
+    def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
+        """A composed event, ready to be appended on top of the room as it is."""
+        return Addition(
+            event=event,
+            auth_nids=tuple(stored.nid for stored in auth),
+            state_before=room.state_ver,
+            flags=SENT_HERE,
+        )
+
+    async def compose(self, room: Room, draft: Draft) -> tuple[Event, list[StoredEvent]]:
+        """The signed event on top of the room's extremities, checked; and its auth events.
+
+        Caller holds the room lock.
+        """
+        pdu, auth = await self.template(room, draft)
+        event = self.sealed(pdu, room)
+        check_against_state(room.rules, event, current_state_of(room))
+        return event, auth
+
+    async def template(self, room: Room, draft: Draft) -> tuple[dict[str, Any], list[StoredEvent]]:
+        """The event without hashes and signatures, not checked; and its auth events."""
+        keys = auth_types_for(
+            room.rules,
+            type=draft.type,
+            sender=draft.sender,
+            state_key=draft.state_key,
+            content=dict(draft.content),
+        )
+        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
+        auth = [stored for key in keys if (stored := _current(room, key)) is not None]
+        pdu = template(
+            rules=room.rules,
+            room_id=room.room_id,
+            sender=draft.sender,
+            type=draft.type,
+            state_key=draft.state_key,
+            content=draft.content,
+            prev_events=[tip.event for tip in choose_prev_events(room.tips)],
+            auth_events=[stored.event for stored in auth],
+            now_ms=draft.origin_server_ts or self._clock.now_ms(),
+            redacts=draft.redacts,
+        )
+        return pdu, auth
+
+    def sealed(self, pdu: dict[str, Any], room: Room) -> Event:
+        """A template hashed and signed by this server; raises what ``send`` does for impossible events."""
+        try:
+            return seal(pdu, room.rules, self._server_name, self._key)
+        except InvalidEvent as error:
+            raise impossible_event(error) from error
+
+
+def impossible_event(error: InvalidEvent) -> MatrixError:
+    """The reply to a client whose event cannot be."""
+    if "bytes" in str(error):
+        return MatrixError(413, "M_TOO_LARGE", str(error))
+    return bad_json(str(error))
+
+
+def current_state_of(room: Room) -> Any:
+    """The room's current state as the auth rules look it up; members that matter must be loaded."""
+
+    def state(type_: str, state_key: str) -> Event | None:
+        stored = _current(room, (type_, state_key))
+        return stored.event if stored else None
+
+    return state
+
+
+def _current(room: Room, key: StateKey) -> StoredEvent | None:
+    return room.members.get(key[1]) if key[0] == MEMBER else room.state.get(key)

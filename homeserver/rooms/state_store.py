@@ -1,0 +1,209 @@
+"""The state of a room at any event: a versioned map, and overlays for forks.
+
+A *state reference* is one integer.  ``v >= 0`` is a version: the room's current
+state as it was right after the event at stream position ``v`` changed it.
+``-n`` is overlay ``n``: the state on a fork, kept as a difference from a version
+or from another overlay.  Two events whose references are equal have the same
+state before them; an event on the main line adds nothing to disk but its reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+
+from homeserver.protocol.events import StateKey
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import MEMBER, Room
+from homeserver.storage import state
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.numbers import Sequence, pack
+from homeserver.storage.state import NO_EVENT, Overlay
+
+#: A chain of overlays longer than this is folded into one.
+MAX_OVERLAY_CHAIN = 8
+
+_REMEMBERED_OVERLAYS = 5000
+
+#: ``key_nid`` to ``event_nid``; ``NO_EVENT`` where the key has no value.
+Difference = dict[int, int]
+
+
+class StateStore:
+    """Reads the state at a reference, and makes references for new states."""
+
+    def __init__(self, db: Database, keys: Keys, events: EventCache, overlay_nids: Sequence) -> None:
+        self._db = db
+        self._keys = keys
+        self._events = events
+        self._overlay_nids = overlay_nids
+        self._overlays: OrderedDict[int, Overlay] = OrderedDict()
+        self._by_hash: dict[tuple[int, bytes], Overlay] = {}
+
+    async def member(self, room: Room, user_id: str) -> StoredEvent | None:
+        """A user's current ``m.room.member`` event."""
+        if user_id in room.members:
+            return room.members[user_id]
+        key = await self._keys.find((MEMBER, user_id))
+        nid = await state.current_value(self._db.read, room.nid, key) if key is not None else None
+        stored = (await self._events.by_nids([nid]))[nid] if nid else None
+        # A change made while this was read is newer than what was read.
+        return room.members.setdefault(user_id, stored)
+
+    async def load_members(self, room: Room, user_ids: Iterable[str]) -> None:
+        """Have the current memberships of several users at hand in ``room.members``."""
+        keys: dict[int, str] = {}
+        for user_id in user_ids:
+            if user_id not in room.members:
+                key = await self._keys.find((MEMBER, user_id))
+                if key is None:
+                    room.members.setdefault(user_id, None)
+                else:
+                    keys[key] = user_id
+        if not keys:
+            return
+        nids = await state.current_values(self._db.read, room.nid, list(keys))
+        stored = await self._events.by_nids(list(nids.values()))
+        for key, user_id in keys.items():
+            room.members.setdefault(user_id, stored[nids[key]] if key in nids else None)
+
+    async def event_at(self, room: Room, ref: int, key: StateKey) -> StoredEvent | None:
+        """One key of the state at a reference."""
+        if ref == room.state_ver:
+            return await self.member(room, key[1]) if key[0] == MEMBER else room.state.get(key)
+        key_nid = await self._keys.find(key)
+        if key_nid is None:
+            return None
+        nid = await self.value_at(room, ref, key_nid)
+        return (await self._events.by_nids([nid]))[nid] if nid != NO_EVENT else None
+
+    async def value_at(self, room: Room, ref: int, key_nid: int) -> int:
+        """One key of the state at a reference, in numbers."""
+        while ref < 0:
+            overlay = await self._overlay(-ref)
+            for key, nid in overlay.diff:
+                if key == key_nid:
+                    return nid
+            ref = _base_of(overlay)
+        await room.settle()
+        return await state.value_at(self._db.read, room.nid, room.epoch, key_nid, ref)
+
+    async def state_at(self, room: Room, ref: int) -> dict[int, int]:
+        """The whole state at a reference, ``key_nid`` to ``event_nid``."""
+        base_ver, difference = await self._flatten(ref)
+        await room.settle()
+        whole = await self._version(room, base_ver)
+        _apply(whole, difference)
+        return whole
+
+    async def events_at(self, room: Room, ref: int) -> dict[StateKey, StoredEvent]:
+        """The whole state at a reference, as events."""
+        whole = await self.state_at(room, ref)
+        stored = await self._events.by_nids(list(whole.values()))
+        return {event.event.key: event for event in stored.values()}
+
+    async def difference(self, room: Room, ref: int, base_ver: int) -> Difference:
+        """What has to change in version ``base_ver`` to get the state at ``ref``."""
+        version, overlaid = await self._flatten(ref)
+        await room.settle()
+        found: Difference = {}
+        if version > base_ver:
+            for change in await state.changes(self._db.scan, room.nid, room.epoch, base_ver, version):
+                found[change.key_nid] = change.event_nid
+        elif version < base_ver:
+            for change in await state.changes(self._db.scan, room.nid, room.epoch, version, base_ver):
+                found.setdefault(change.key_nid, change.prev_event_nid)
+        found.update(overlaid)
+        return found
+
+    async def overlay_on(self, room: Room, ref: int, changes: Mapping[int, int]) -> Overlay:
+        """The overlay that says "the state at ``ref``, with these changes".
+
+        One that says the same already is returned in its place.  Whoever refers to it
+        stores it in the same transaction; storing it again does no harm.
+        """
+        parent, base_ver, chain, diff = 0, ref, 1, dict(changes)
+        if ref < 0:
+            below = await self._overlay(-ref)
+            if below.chain < MAX_OVERLAY_CHAIN:
+                parent, base_ver, chain = below.nid, below.base_ver, below.chain + 1
+            else:
+                base_ver, diff = await self._flatten(ref)
+                diff |= changes
+        entries = tuple(sorted(diff.items()))
+        flat = [room.epoch, base_ver, parent, *(number for entry in entries for number in entry)]
+        digest = hashlib.sha256(pack(flat)).digest()[:16]
+        # In memory first: one that says the same may be on its way to the disk.
+        overlay = self._by_hash.get((room.nid, digest)) or await state.overlay_by_hash(
+            self._db.read, room.nid, digest
+        )
+        if overlay is None:
+            nid = self._overlay_nids.next()
+            overlay = Overlay(nid, room.nid, room.epoch, base_ver, parent, chain, digest, entries)
+        self._remember(overlay)
+        return overlay
+
+    async def version_at(self, room: Room, pos: int) -> int:
+        """The version in force at a stream position."""
+        if pos >= room.state_ver:
+            return room.state_ver
+        return await state.newest_change_at(self._db.read, room.nid, room.epoch, pos)
+
+    async def values_at_current(self, room: Room, key_nids: Collection[int]) -> dict[int, int]:
+        """Several keys of the current state."""
+        await room.settle()
+        return await state.current_values(self._db.scan, room.nid, list(key_nids))
+
+    async def _version(self, room: Room, ver: int) -> dict[int, int]:
+        if ver >= room.checkpoint_ver:
+            whole = await state.current(self._db.scan, room.nid)
+            # Read after the state: a change that came in between is undone, not doubled.
+            newer = await state.changes(self._db.scan, room.nid, room.epoch, ver, 1 << 62)
+            _apply(whole, {change.key_nid: change.prev_event_nid for change in reversed(newer)})
+            return whole
+        start, whole = await state.checkpoint_before(self._db.scan, room.nid, room.epoch, ver)
+        changes = await state.changes(self._db.scan, room.nid, room.epoch, start, ver)
+        _apply(whole, {change.key_nid: change.event_nid for change in changes})
+        return whole
+
+    async def _flatten(self, ref: int) -> tuple[int, Difference]:
+        """A reference as a version and what an overlay changes in it."""
+        difference: Difference = {}
+        while ref < 0:
+            overlay = await self._overlay(-ref)
+            difference = dict(overlay.diff) | difference
+            ref = _base_of(overlay)
+        return ref, difference
+
+    async def _overlay(self, nid: int) -> Overlay:
+        overlay = self._overlays.get(nid)
+        if overlay is None:
+            overlay = await state.overlay(self._db.read, nid)
+            if overlay is None:
+                raise LookupError(f"state overlay {nid} is not stored")
+            self._remember(overlay)
+        else:
+            self._overlays.move_to_end(nid)
+        return overlay
+
+    def _remember(self, overlay: Overlay) -> None:
+        self._overlays[overlay.nid] = overlay
+        self._by_hash[overlay.room_nid, overlay.hash] = overlay
+        if len(self._overlays) > _REMEMBERED_OVERLAYS:
+            _, oldest = self._overlays.popitem(last=False)
+            del self._by_hash[oldest.room_nid, oldest.hash]
+
+
+def _base_of(overlay: Overlay) -> int:
+    return -overlay.parent if overlay.parent else overlay.base_ver
+
+
+def _apply(whole: dict[int, int], changes: Mapping[int, int]) -> None:
+    for key, nid in changes.items():
+        if nid == NO_EVENT:
+            whole.pop(key, None)
+        else:
+            whole[key] = nid

@@ -1,0 +1,73 @@
+"""Account data: what clients keep for their user, globally (empty room id) or for a room."""
+
+from __future__ import annotations
+
+import msgspec
+
+from homeserver.storage.database import Reader, Transaction
+
+#: The room id of global account data.
+GLOBAL = ""
+
+
+class AccountDatum(msgspec.Struct, frozen=True, gc=False):
+    """One piece of account data; ``room_id`` is ``GLOBAL`` where it belongs to no room."""
+
+    room_id: str
+    type: str
+    #: A JSON object.
+    content: str
+    #: The stream position of its last change.
+    pos: int
+
+
+async def content(r: Reader, user_id: str, room_id: str, type_: str) -> str | None:
+    """The content of one type, as JSON."""
+    text: str | None = await r.fetch_value(
+        "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3",
+        user_id,
+        room_id,
+        type_,
+    )
+    return text
+
+
+async def of_user(r: Reader, user_id: str) -> list[AccountDatum]:
+    """Everything a user keeps, oldest change first."""
+    return await changed(r, user_id, since=0)
+
+
+async def changed(r: Reader, user_id: str, since: int, until: int = 2**62) -> list[AccountDatum]:
+    """What changed after position ``since``, up to and with ``until``, oldest change first."""
+    rows = await r.fetch(
+        """
+        SELECT room_id, type, content, pos FROM account_data
+        WHERE user_id = $1 AND pos > $2 AND pos <= $3 ORDER BY pos
+        """,
+        user_id,
+        since,
+        until,
+    )
+    return [AccountDatum(*row) for row in rows]
+
+
+async def set_content(
+    tx: Transaction, user_id: str, room_id: str, type_: str, *, content_json: str, pos: int
+) -> None:
+    """Set the content of one type, changed at ``pos``."""
+    await tx.execute(
+        """
+        INSERT INTO account_data (user_id, room_id, type, content, pos) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = excluded.content, pos = excluded.pos
+        """,
+        user_id,
+        room_id,
+        type_,
+        content_json,
+        pos,
+    )
+
+
+async def remove_all(tx: Transaction, user_id: str) -> None:
+    """Forget everything a user kept."""
+    await tx.execute("DELETE FROM account_data WHERE user_id = $1", user_id)

@@ -1,0 +1,94 @@
+"""Storing what the write path decided: one transaction, whatever kinds of rows it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from homeserver.protocol.events import StateKey
+from homeserver.storage import events, rooms, state
+from homeserver.storage.database import Transaction
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.rooms import LocalMembership, RoomRow
+from homeserver.storage.state import CurrentEntry, Overlay, StateChange
+
+#: More work for the same transaction: the transaction id of a request, a room's alias.
+Also: TypeAlias = Callable[[Transaction], Awaitable[object]]
+
+
+@dataclass(slots=True)
+class Redacted:
+    """An event to be emptied, by which redaction, and what is left of it."""
+
+    stored: StoredEvent
+    redaction_nid: int
+
+
+@dataclass(slots=True)
+class Append:
+    """Rows to be written together."""
+
+    #: The room's row after everything below.
+    room: RoomRow
+    #: ``last_pos`` before; ``None`` for a room that has no row yet.
+    expected_last_pos: int | None
+    keys: Mapping[int, StateKey] = field(default_factory=dict)
+    #: Events that are new here, auth events first.
+    new: list[StoredEvent] = field(default_factory=list)
+    #: Events that were outliers and get their place now.
+    placed: list[StoredEvent] = field(default_factory=list)
+    overlays: list[Overlay] = field(default_factory=list)
+    #: The current state is replaced as a whole (a new epoch).
+    clear_state: bool = False
+    changes: list[StateChange] = field(default_factory=list)
+    entries: list[CurrentEntry] = field(default_factory=list)
+    local_memberships: list[LocalMembership] = field(default_factory=list)
+    servers: dict[str, int] = field(default_factory=dict)
+    arrived: list[str] = field(default_factory=list)
+    missing: list[tuple[str, int]] = field(default_factory=list)
+    redacted: list[Redacted] = field(default_factory=list)
+    pending_redactions: list[tuple[str, int]] = field(default_factory=list)
+    also: list[Also] = field(default_factory=list)
+
+
+async def store(tx: Transaction, append: Append) -> None:
+    """Write an ``Append``; raises ``StaleRoomError`` when the room has moved on since."""
+    room = append.room
+    if append.expected_last_pos is None:
+        await rooms.insert(tx, room)
+    else:
+        await rooms.advance(tx, room, append.expected_last_pos)
+    if append.keys:
+        await state.add_keys(tx, append.keys.items())
+    if append.new:
+        await events.insert(tx, append.new)
+    for stored in append.placed:
+        await events.place(tx, stored)
+    for overlay in append.overlays:
+        await state.add_overlay(tx, overlay)
+    await _store_state(tx, append)
+    if append.local_memberships:
+        await rooms.set_local_memberships(tx, append.local_memberships)
+    if append.servers:
+        await rooms.set_servers(tx, room.nid, append.servers)
+    if append.arrived:
+        await events.remove_missing(tx, room.nid, append.arrived)
+    for event_id, wanted_by in append.missing:
+        await events.add_missing(tx, room.nid, [event_id], wanted_by)
+    for emptied in append.redacted:
+        await events.redact(tx, emptied.stored.nid, emptied.stored.event.json, emptied.redaction_nid)
+    for redacts, nid in append.pending_redactions:
+        await events.add_pending_redaction(tx, redacts, nid)
+    for more in append.also:
+        await more(tx)
+
+
+async def _store_state(tx: Transaction, append: Append) -> None:
+    if append.clear_state:
+        await state.clear_current(tx, append.room.nid)
+        await rooms.clear_servers(tx, append.room.nid)
+    if append.changes:
+        await state.log(tx, append.room.nid, append.room.epoch, append.changes)
+    if append.entries:
+        await state.set_current(tx, append.room.nid, append.entries)

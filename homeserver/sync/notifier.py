@@ -1,0 +1,122 @@
+"""Wakes whoever waits for something new: readers register, read, then wait.
+
+Holds one fact, ``position``: everything at or before it is on disk.  Readers ask
+for what is after their own position up to this one, so that they never see
+what is not stored and never miss what is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from homeserver.rooms.announcement import NewEvents
+
+K = TypeVar("K")
+
+
+class Waiter:
+    """Somebody's wish to know of news for one user and the rooms they are in.
+
+    Use as a context manager; ``wait`` returns at once for news that came since it was made
+    or since ``reset``.
+    """
+
+    def __init__(self, notifier: Notifier, user_id: str, rooms: Iterable[int]) -> None:
+        self._notifier = notifier
+        self._user_id = user_id
+        self._rooms = frozenset(rooms)
+        self._news: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> Waiter:
+        self._notifier.add(self, self._user_id, self._rooms)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._notifier.remove(self, self._user_id, self._rooms)
+        self._news.cancel()
+
+    def reset(self, rooms: Iterable[int]) -> None:
+        """Register for what comes from now on, with the rooms the user is in by now."""
+        self._notifier.remove(self, self._user_id, self._rooms)
+        self._rooms = frozenset(rooms)
+        if self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        self._notifier.add(self, self._user_id, self._rooms)
+
+    def wake(self) -> None:
+        """There is news."""
+        if not self._news.done():
+            self._news.set_result(True)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for news; false when there was none for so long."""
+        if not self._news.done() and seconds > 0:
+            timer = asyncio.get_running_loop().call_later(seconds, self._expire, self._news)
+            try:
+                await self._news
+            finally:
+                timer.cancel()
+        return self._news.done() and self._news.result()
+
+    @staticmethod
+    def _expire(news: asyncio.Future[bool]) -> None:
+        if not news.done():
+            news.set_result(False)
+
+
+class Notifier:
+    """Knows the announced position, and who waits for what."""
+
+    def __init__(self, position: int) -> None:
+        #: Everything at or before this stream position is on disk.
+        self.position = position
+        #: Called for new room events, after the waiters; must return at once.
+        self.listeners: list[Callable[[NewEvents], None]] = []
+        self._by_user: dict[str, set[Waiter]] = {}
+        self._by_room: dict[int, set[Waiter]] = {}
+
+    def announce_events(self, news: NewEvents) -> None:
+        """Room events are on disk: the write path's ``Announce``."""
+        self.announce(news.pos, rooms=(news.room.nid,), users=news.users)
+        for listener in self.listeners:
+            listener(news)
+
+    def announce(self, pos: int, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
+        """Something at ``pos`` is on disk that these users, and the people in these rooms, may see."""
+        self.position = max(self.position, pos)
+        self.wake(rooms=rooms, users=users)
+
+    def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
+        """Wake waiters for news that have no stream position (typing, presence)."""
+        for room in rooms:
+            for waiter in self._by_room.get(room, ()):
+                waiter.wake()
+        for user in users:
+            for waiter in self._by_user.get(user, ()):
+                waiter.wake()
+
+    def waiter(self, user_id: str, rooms: Iterable[int]) -> Waiter:
+        """A waiter for a user who is in these rooms; nothing is registered until it is entered."""
+        return Waiter(self, user_id, rooms)
+
+    def add(self, waiter: Waiter, user_id: str, rooms: Iterable[int]) -> None:
+        """Register a waiter."""
+        self._by_user.setdefault(user_id, set()).add(waiter)
+        for room in rooms:
+            self._by_room.setdefault(room, set()).add(waiter)
+
+    def remove(self, waiter: Waiter, user_id: str, rooms: Iterable[int]) -> None:
+        """Take a waiter out again."""
+        _discard(self._by_user, user_id, waiter)
+        for room in rooms:
+            _discard(self._by_room, room, waiter)
+
+
+def _discard(waiters: dict[K, set[Waiter]], key: K, waiter: Waiter) -> None:
+    waiting = waiters.get(key)
+    if waiting is not None:
+        waiting.discard(waiter)
+        if not waiting:
+            del waiters[key]

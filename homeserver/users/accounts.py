@@ -1,0 +1,162 @@
+"""Accounts: who exists on this server, and with which password.
+
+Decides which user names are taken or allowed, makes accounts and ends them.
+Devices and tokens are ``sessions``' business, proving who one is to an endpoint
+``interactive_auth``'s.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError, forbidden
+from homeserver.protocol.ids import MAX_ID_BYTES, validate_new_localpart
+from homeserver.storage import account_data, filters, profiles, registration_tokens, users
+from homeserver.storage.database import Database, Transaction
+from homeserver.storage.users import User
+from homeserver.users.passwords import Passwords
+
+
+class RoomLeaver(Protocol):
+    """Takes a user out of everything they are in."""
+
+    async def leave_all(self, user_id: str) -> None:
+        """Leave every room and reject every invite of a user who is gone."""
+        ...
+
+
+def no_limit(_user_id: str) -> None:
+    """For servers that count password attempts nowhere."""
+
+
+class Accounts:
+    """The local users.
+
+    ``check_attempt(user_id)`` is called before each password check and raises
+    ``M_LIMIT_EXCEEDED`` when there were too many.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        passwords: Passwords,
+        server_name: str,
+        *,
+        check_attempt: Callable[[str], None] = no_limit,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._passwords = passwords
+        self._server_name = server_name
+        self._check_attempt = check_attempt
+
+    async def user(self, user_id: str) -> User | None:
+        """A local user, deactivated or not."""
+        return await users.user(self._db.read, user_id)
+
+    async def is_active(self, user_id: str) -> bool:
+        """Whether this is a local user who is not deactivated."""
+        user = await self.user(user_id)
+        return user is not None and not user.deactivated
+
+    async def available_user_id(self, name: str) -> str:
+        """The user id that registering ``name`` would give.
+
+        Capital letters are made small.  ``M_INVALID_USERNAME`` outside the grammar for
+        new users, ``M_USER_IN_USE`` when it is taken, if only by a deactivated account.
+        """
+        user_id = self._new_user_id(name)
+        if await users.exists(self._db.read, user_id):
+            raise _in_use()
+        return user_id
+
+    async def create_account(
+        self,
+        name: str | None,
+        password: str | None,
+        admin: bool = False,
+        *,
+        registration_token: str | None = None,
+    ) -> str:
+        """Make an account and return its user id; a name is chosen when none is given.
+
+        Without a password nobody can log in with one.  ``registration_token`` is used up
+        together with it.  Raises as ``available_user_id`` and ``Passwords.check_new``,
+        and ``M_FORBIDDEN`` when the token has no uses left.
+        """
+        user_id = self._new_user_id(name if name is not None else _random_name())
+        if password is not None:
+            self._passwords.check_new(password)
+        password_hash = None if password is None else await self._passwords.hash(password)
+        now = self._clock.now_ms()
+
+        async def add(tx: Transaction) -> None:
+            if registration_token and not await registration_tokens.use(tx, registration_token, now):
+                raise forbidden("The registration token has no uses left")
+            if not await users.add(tx, user_id, password_hash=password_hash, is_admin=admin, created_at=now):
+                raise _in_use()
+
+        await self._db.write(add)
+        return user_id
+
+    async def authenticate(self, user: str, password: str) -> str:
+        """The id of the local user (given by id or localpart) whose password this is.
+
+        Raises one and the same ``M_FORBIDDEN`` for a wrong password, an unknown user and
+        a deactivated one, after the same time.
+        """
+        user_id = user if user.startswith("@") else f"@{user}:{self._server_name}"
+        self._check_attempt(user_id)
+        found = await users.user(self._db.read, user_id) or await users.user(self._db.read, user_id.lower())
+        password_hash = found.password_hash if found and not found.deactivated else None
+        if not await self._passwords.matches(password, password_hash) or found is None:
+            raise forbidden("Wrong user name or password")
+        return found.user_id
+
+    async def change_password(self, user_id: str, password: str) -> None:
+        """Set a new password.  Raises as ``Passwords.check_new``."""
+        self._passwords.check_new(password)
+        password_hash = await self._passwords.hash(password)
+        await self._db.write(lambda tx: users.set_password_hash(tx, user_id, password_hash))
+
+    def check_password(self, password: str) -> None:
+        """Whether a password may be chosen; raises as ``Passwords.check_new``."""
+        self._passwords.check_new(password)
+
+    async def deactivate(self, user_id: str, *, erase: bool = False) -> None:
+        """End an account for good; ``erase`` also forgets what it kept on the server.
+
+        The name stays taken.  Sessions have to be ended and rooms left by the caller.
+        """
+
+        async def end(tx: Transaction) -> None:
+            await users.deactivate(tx, user_id)
+            await profiles.remove_all(tx, user_id)
+            if erase:
+                await account_data.remove_all(tx, user_id)
+                await filters.remove_all(tx, user_id)
+
+        await self._db.write(end)
+
+    def _new_user_id(self, name: str) -> str:
+        localpart = name.lower()
+        try:
+            validate_new_localpart(localpart)
+        except ValueError as error:
+            raise MatrixError(400, "M_INVALID_USERNAME", str(error)) from None
+        user_id = f"@{localpart}:{self._server_name}"
+        if len(user_id) > MAX_ID_BYTES:
+            raise MatrixError(400, "M_INVALID_USERNAME", f"User IDs have at most {MAX_ID_BYTES} characters")
+        return user_id
+
+
+def _in_use() -> MatrixError:
+    return MatrixError(400, "M_USER_IN_USE", "That user ID is taken")
+
+
+def _random_name() -> str:
+    return f"user-{secrets.token_hex(6)}"

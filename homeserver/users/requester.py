@@ -1,0 +1,20 @@
+"""Who is asking: what a valid access token stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """The account and device behind an authenticated request.
+
+    ``device_id`` is ``None`` for tokens bound to no device (application services);
+    ``token_id`` is the stored token's row id, for sessions that end one token only.
+    """
+
+    user_id: str
+    device_id: str | None = None
+    is_admin: bool = False
+    is_guest: bool = False
+    token_id: int | None = None

@@ -1,0 +1,264 @@
+"""Sessions: a device of a user with the tokens that speak for it.
+
+Access tokens are random, stored as their SHA-256, and remembered in a bounded cache
+for a short while.  Refresh tokens are replaced at each use; the old one ends with the
+first use of the new one or of its access token, so that a client that never received
+the reply can ask again.  Specification: client-server API, "Using access tokens" and
+"Refreshing access tokens".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from homeserver.clock import Clock
+from homeserver.errors import MatrixError, invalid_param, not_found
+from homeserver.storage import devices
+from homeserver.storage.database import Database, Transaction
+from homeserver.storage.devices import AccessToken, Device
+from homeserver.users.requester import Requester
+from homeserver.users.token_cache import TokenCache
+
+#: The lifetime of an access token that can be refreshed; others do not expire.
+ACCESS_TOKEN_LIFETIME_MS = 60 * 60 * 1000
+
+_MAX_DEVICE_ID_BYTES = 255
+_MAX_DEVICE_NAME_CHARS = 100
+#: A device's last use is stored at most this often.
+_SEEN_EVERY_MS = 10 * 60 * 1000
+
+
+class DeviceObserver(Protocol):
+    """Told of devices that came and went, after that is stored."""
+
+    async def devices_changed(self, user_id: str, added: Collection[str], removed: Collection[str]) -> None:
+        """Device ids of a local user; end-to-end keys of removed devices have to go too."""
+        ...
+
+
+class NoObserver:
+    """For servers on which nobody follows devices."""
+
+    async def devices_changed(self, user_id: str, added: Collection[str], removed: Collection[str]) -> None:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a login or refresh gives the client; times in milliseconds."""
+
+    user_id: str
+    device_id: str
+    access_token: str
+    refresh_token: str | None = None
+    expires_in_ms: int | None = None
+
+
+class Sessions:
+    """The devices of local users and the tokens that speak for them."""
+
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        *,
+        observer: DeviceObserver | None = None,
+        access_token_lifetime_ms: int = ACCESS_TOKEN_LIFETIME_MS,
+        cache_size: int = 10_000,
+    ) -> None:
+        self._db = db
+        self._clock = clock
+        self._observer = observer or NoObserver()
+        self._lifetime_ms = access_token_lifetime_ms
+        self._cache = TokenCache(clock, cache_size)
+
+    async def authenticate(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Requester:
+        """The user and device behind a request.
+
+        Raises 401 ``M_MISSING_TOKEN``, or ``M_UNKNOWN_TOKEN`` for tokens that never
+        were, have ended, or have expired (these with ``soft_logout``).
+        """
+        token_hash = _hash(_access_token(headers, query))
+        requester = self._cache.get(token_hash)
+        if requester is not None:
+            return requester
+        generation = self._cache.generation
+        stored = await devices.access_token(self._db.read, token_hash)
+        now = self._clock.now_ms()
+        if stored is None:
+            raise _unknown_token("The access token is not known")
+        if stored.expires_at is not None and stored.expires_at <= now:
+            raise _unknown_token("The access token has expired", soft_logout=True)
+        await self._note_use(stored, now)
+        requester = Requester(stored.user_id, stored.device_id, stored.is_admin, token_id=stored.token_id)
+        self._cache.put(token_hash, requester, stored.expires_at, generation)
+        return requester
+
+    async def log_in(
+        self,
+        user_id: str,
+        *,
+        device_id: str | None = None,
+        display_name: str | None = None,
+        refreshable: bool = False,
+    ) -> Login:
+        """Give a user a new session, on a new device or one they name.
+
+        Tokens the device had before end.  ``refreshable`` makes an access token that
+        expires, with a refresh token.  ``M_INVALID_PARAM`` for an unusable device id.
+        """
+        device = _new_device_id() if device_id is None else _checked_device_id(device_id)
+        name = None if display_name is None else display_name[:_MAX_DEVICE_NAME_CHARS]
+        access, refresh = _new_token(), _new_token() if refreshable else None
+        now = self._clock.now_ms()
+
+        async def store(tx: Transaction) -> bool:
+            is_new = await devices.add(tx, user_id, device, display_name=name, now=now)
+            await devices.remove_tokens(tx, user_id, device)
+            await self._store_tokens(tx, user_id, device, access=access, refresh=refresh, now=now)
+            return is_new
+
+        is_new = await self._db.write(store)
+        self._cache.forget_device(user_id, device)
+        if is_new:
+            await self._observer.devices_changed(user_id, added=[device], removed=[])
+        return Login(user_id, device, access, refresh, self._lifetime_ms if refreshable else None)
+
+    async def refresh(self, token: str) -> Login:
+        """New tokens for a session's refresh token; 401 ``M_UNKNOWN_TOKEN`` for others."""
+        access, refresh = _new_token(), _new_token()
+        now = self._clock.now_ms()
+
+        async def store(tx: Transaction) -> tuple[str, str] | None:
+            old = await devices.refresh_token(tx, _hash(token))
+            if old is None:
+                return None
+            if old.replaces_nid is not None:
+                await devices.end_replaced(tx, old.refresh_nid, old.replaces_nid)
+            await devices.remove_unused_successors(tx, old.refresh_nid)
+            await self._store_tokens(
+                tx, old.user_id, old.device_id,
+                access=access, refresh=refresh, replaces_nid=old.refresh_nid, now=now,
+            )  # fmt: skip
+            return old.user_id, old.device_id
+
+        session = await self._db.write(store)
+        if session is None:
+            raise _unknown_token("The refresh token is not known, or was used before")
+        user_id, device_id = session
+        self._cache.forget_device(user_id, device_id)
+        return Login(user_id, device_id, access, refresh, self._lifetime_ms)
+
+    async def devices(self, user_id: str) -> list[Device]:
+        """All devices of a user."""
+        return await devices.devices(self._db.read, user_id)
+
+    async def device(self, user_id: str, device_id: str) -> Device:
+        """One device of a user, or ``M_NOT_FOUND``."""
+        device = await devices.device(self._db.read, user_id, device_id)
+        if device is None:
+            raise not_found("There is no such device")
+        return device
+
+    async def rename_device(self, user_id: str, device_id: str, display_name: str) -> None:
+        """Give a device another name; ``M_NOT_FOUND``, or ``M_TOO_LARGE`` past 100 characters."""
+        if len(display_name) > _MAX_DEVICE_NAME_CHARS:
+            raise MatrixError(400, "M_TOO_LARGE", "The device's name is too long")
+        if not await self._db.write(lambda tx: devices.rename(tx, user_id, device_id, display_name)):
+            raise not_found("There is no such device")
+        await self._observer.devices_changed(user_id, added=[device_id], removed=[])
+
+    async def log_out(self, user_id: str, device_ids: Collection[str]) -> None:
+        """Delete devices and end their sessions; unknown ids are passed over."""
+        wanted = list(device_ids)
+        removed = await self._db.write(lambda tx: devices.remove(tx, user_id, wanted))
+        for device_id in removed:
+            self._cache.forget_device(user_id, device_id)
+        if removed:
+            await self._observer.devices_changed(user_id, added=[], removed=removed)
+
+    async def log_out_everywhere(self, user_id: str, *, keep: str | None = None) -> None:
+        """Delete all devices of a user, except the one to ``keep``."""
+
+        async def remove(tx: Transaction) -> list[str]:
+            doomed = [each for each in await devices.device_ids(tx, user_id) if each != keep]
+            return await devices.remove(tx, user_id, doomed)
+
+        removed = await self._db.write(remove)
+        self._cache.forget_user(user_id)
+        if removed:
+            await self._observer.devices_changed(user_id, added=[], removed=removed)
+
+    async def _store_tokens(
+        self,
+        tx: Transaction,
+        user_id: str,
+        device_id: str,
+        *,
+        access: str,
+        refresh: str | None,
+        now: int,
+        replaces_nid: int | None = None,
+    ) -> None:
+        if refresh is None:
+            await devices.add_access_token(tx, _hash(access), user_id, device_id)
+            return
+        refresh_nid = await devices.add_refresh_token(
+            tx, _hash(refresh), user_id, device_id, replaces_nid=replaces_nid
+        )
+        await devices.add_access_token(
+            tx, _hash(access), user_id, device_id, expires_at=now + self._lifetime_ms, refresh_nid=refresh_nid
+        )
+
+    async def _note_use(self, token: AccessToken, now: int) -> None:
+        """Store that a device was in use, and end what its new token replaces."""
+        seen_anew = now - token.last_seen_at >= _SEEN_EVERY_MS
+        if not seen_anew and token.replaces_nid is None:
+            return
+
+        async def store(tx: Transaction) -> None:
+            if seen_anew:
+                await devices.mark_seen(tx, token.user_id, token.device_id, now)
+            if token.refresh_nid is not None and token.replaces_nid is not None:
+                await devices.end_replaced(tx, token.refresh_nid, token.replaces_nid)
+
+        await self._db.write(store)
+        if token.replaces_nid is not None:
+            self._cache.forget_device(token.user_id, token.device_id)
+
+
+def _access_token(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+    """The token, from the header or (deprecated) the query string."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    if query.get("access_token"):
+        return query["access_token"]
+    raise MatrixError(401, "M_MISSING_TOKEN", "The access token is missing")
+
+
+def _unknown_token(message: str, *, soft_logout: bool = False) -> MatrixError:
+    return MatrixError(401, "M_UNKNOWN_TOKEN", message, soft_logout=soft_logout)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _new_device_id() -> str:
+    return "".join(secrets.choice(string.ascii_uppercase) for _ in range(10))
+
+
+def _checked_device_id(device_id: str) -> str:
+    if not device_id or len(device_id.encode()) > _MAX_DEVICE_ID_BYTES:
+        raise invalid_param(f"A device ID has 1 to {_MAX_DEVICE_ID_BYTES} bytes")
+    return device_id

@@ -1,0 +1,399 @@
+"""HTTP for both APIs: route rows, requests, and the one place where errors become replies.
+
+``Dispatcher`` is handed to ``aiohttp.web.Server``.  For each request it finds the
+route, asks who is calling, checks the rate limit, reads the body within its bound,
+calls the route's handler and writes the reply.  It decides nothing about Matrix
+itself: authentication is a callable given to it, and handlers are the APIs' business.
+Specification: "API Standards", "Web Browser Clients" and "Rate limiting".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeAlias
+
+import orjson
+import structlog
+from aiohttp import ClientError, web
+
+from homeserver.bodies import T, decode_object, decode_struct
+from homeserver.errors import MatrixError, RemoteError, invalid_param, missing_param
+from homeserver.protocol.auth_rules import NotAllowed
+from homeserver.queries import parse_query
+from homeserver.ratelimit import RateLimiter
+from homeserver.routing import Router
+from homeserver.users.requester import Requester
+
+log = structlog.get_logger(__name__)
+
+#: Sent with every reply; handlers that prepare a stream of their own add them too.
+CORS_HEADERS: Mapping[str, str] = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
+}
+_JSON_HEADERS = {**CORS_HEADERS, "Content-Type": "application/json", "Cache-Control": "no-store"}
+
+#: How long the next piece of a body may take to arrive, in seconds.
+_BODY_PATIENCE = 60.0
+
+_CLIENT_CLOSED_REQUEST = 499
+
+
+class Access(Enum):
+    """Who may call a route."""
+
+    PUBLIC = "public"
+    USER = "user"
+    USER_OR_NOBODY = "user or nobody"  # an access token is looked at when there is one
+    SERVER = "server"  # another homeserver, by its X-Matrix signature
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A reply whose JSON is already encoded, or whose status is not 200."""
+
+    body: bytes
+    status: int = 200
+
+
+Reply: TypeAlias = "dict[str, Any] | Json | web.StreamResponse"
+
+
+class Request:
+    """A request on its way to a handler."""
+
+    __slots__ = ("_http", "_max_body", "_origin", "_query", "_requester", "body", "headers", "method",
+                 "params", "path", "remote_ip")  # fmt: skip
+
+    def __init__(
+        self,
+        http: web.BaseRequest,
+        *,
+        path: str,
+        params: Mapping[str, str],
+        query: Mapping[str, list[str]],
+        remote_ip: str,
+        max_body: int,
+    ) -> None:
+        self._http = http
+        self._query = query
+        self._max_body = max_body
+        self._requester: Requester | None = None
+        self._origin: str | None = None
+        self.method = http.method
+        #: As it was sent, still percent-encoded, without the query string.
+        self.path = path
+        #: The path's parameters, percent-decoded.
+        self.params = params
+        self.headers: Mapping[str, str] = http.headers
+        self.remote_ip = remote_ip
+        self.body = b""
+
+    @property
+    def http(self) -> web.BaseRequest:
+        """The request as aiohttp has it, for handlers that prepare a stream of their own."""
+        return self._http
+
+    @property
+    def requester(self) -> Requester:
+        """Who is asking.  ``LookupError`` where the route let nobody in particular ask."""
+        if self._requester is None:
+            raise LookupError("this request carries no access token")
+        return self._requester
+
+    @property
+    def requester_if_any(self) -> Requester | None:
+        """Who is asking, if they said so."""
+        return self._requester
+
+    @property
+    def origin(self) -> str:
+        """The server that signed the request.  ``LookupError`` on routes not for servers."""
+        if self._origin is None:
+            raise LookupError("this request was not made by a server")
+        return self._origin
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query parameters; the first value where one is repeated."""
+        return {name: values[0] for name, values in self._query.items()}
+
+    def query_all(self, name: str) -> list[str]:
+        """Every value of a query parameter, in order."""
+        return list(self._query.get(name, ()))
+
+    def query_text(self, name: str) -> str:
+        """A query parameter that must be there; ``M_MISSING_PARAM`` otherwise."""
+        if name not in self._query:
+            raise missing_param(f"The query parameter '{name}' is missing")
+        return self._query[name][0]
+
+    def query_int(self, name: str, default: int, minimum: int = 0, maximum: int = 2**53 - 1) -> int:
+        """A whole number, lowered to ``maximum``; ``M_INVALID_PARAM`` for others or below ``minimum``."""
+        text = self._query[name][0] if name in self._query else None
+        if text is None:
+            return default
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
+            raise invalid_param(f"The query parameter '{name}' is not a whole number")
+        value = int(text)
+        if value < minimum:
+            raise invalid_param(f"The query parameter '{name}' is less than {minimum}")
+        return min(value, maximum)
+
+    def query_bool(self, name: str, default: bool = False) -> bool:
+        """``true`` or ``false``; ``M_INVALID_PARAM`` for anything else."""
+        return self.query_choice(name, "true" if default else "false", ("true", "false")) == "true"
+
+    def query_choice(self, name: str, default: str, choices: Iterable[str]) -> str:
+        """One of ``choices``; ``M_INVALID_PARAM`` for anything else."""
+        value = self._query[name][0] if name in self._query else default
+        if value != default and value not in choices:
+            raise invalid_param(f"The query parameter '{name}' has no value '{value[:50]}'")
+        return value
+
+    def json(self, *, empty_ok: bool = False) -> dict[str, Any]:
+        """The body, which must be a JSON object (``M_NOT_JSON``, ``M_BAD_JSON``).
+
+        ``empty_ok`` takes an empty body for ``{}``.  From a client, values that no reply
+        and no table could hold (NULs, integers past 64 bits, nesting past 100) are
+        refused; a peer's body is taken as it is, for one bad event must not cost the others.
+        """
+        if empty_ok and not self.body:
+            return {}
+        return decode_object(self.body, storable=self._origin is None)
+
+    def decode(self, kind: type[T], *, empty_ok: bool = False) -> T:
+        """The body as a ``msgspec.Struct``; ``M_BAD_JSON`` names the field that does not fit."""
+        body = b"{}" if empty_ok and not self.body else self.body
+        return decode_struct(body, kind, storable=self._origin is None)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces, for routes that stream; ``M_TOO_LARGE`` past the route's bound."""
+        if (self._http.content_length or 0) > self._max_body:
+            raise _too_large(self._max_body)
+        size = 0
+        while not self._http.content.at_eof():
+            try:
+                async with asyncio.timeout(_BODY_PATIENCE):
+                    chunk = await self._http.content.readany()
+            except TimeoutError:
+                raise MatrixError(408, "M_UNKNOWN", "The body did not arrive in time") from None
+            size += len(chunk)
+            if size > self._max_body:
+                raise _too_large(self._max_body)
+            if chunk:
+                yield chunk
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Reply]]
+AuthenticateUser: TypeAlias = Callable[[Mapping[str, str], Mapping[str, str]], Awaitable[Requester]]
+AuthenticateServer: TypeAlias = Callable[[str, str, Mapping[str, str], bytes], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of an API's table.
+
+    ``path`` is as the specification writes it, ``limit`` the name of a rate limit,
+    ``max_body`` in bytes (the dispatcher's bound by default).  A route that ``streams``
+    finds ``body`` empty and reads ``Request.chunks()``.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access = Access.USER
+    limit: str | None = None
+    max_body: int | None = None
+    streams: bool = False
+
+
+class Dispatcher:
+    """Answers requests from a table of routes; call it with an aiohttp request.
+
+    ``authenticate_user(headers, query)`` gives the requester behind an access token,
+    ``authenticate_server(method, raw_path_and_query, headers, body)`` the signing server's
+    name; both raise ``MatrixError`` to refuse.  ``trust_forwarded_for`` believes the last
+    entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.
+    ``ValueError`` for a table that contradicts itself or names an unknown rate limit.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        *,
+        authenticate_user: AuthenticateUser,
+        authenticate_server: AuthenticateServer,
+        rate_limiter: RateLimiter,
+        max_body: int = 1024 * 1024,
+        trust_forwarded_for: bool = False,
+    ) -> None:
+        table = list(routes)
+        for route in table:
+            if route.limit is not None and route.limit not in rate_limiter:
+                raise ValueError(f"{route.method} {route.path} names the unknown limit '{route.limit}'")
+        self._router = Router(table)
+        self._authenticate_user = authenticate_user
+        self._authenticate_server = authenticate_server
+        self._rate_limiter = rate_limiter
+        self._max_body = max_body
+        self._trust_forwarded_for = trust_forwarded_for
+
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever goes wrong becomes a reply."""
+        started = time.perf_counter()
+        path, _, raw_query = _origin_form(http).partition("?")
+        if http.method == "OPTIONS":
+            return web.Response(headers=CORS_HEADERS)
+        request: Request | None = None
+        cut_off = False
+        try:
+            route, params = self._router.find(http.method, path)
+            request = Request(
+                http,
+                path=path,
+                params=params,
+                query=parse_query(raw_query),
+                remote_ip=self._remote_ip(http),
+                max_body=self._max_body if route.max_body is None else route.max_body,
+            )
+            response = _response(await self._answer(route, request))
+        except asyncio.CancelledError:
+            _log_access(http, path, _CLIENT_CLOSED_REQUEST, started, request)
+            raise
+        except Exception as error:
+            response = _error_response(error, http, path)
+            cut_off = http.writer.output_size > 0
+        _log_access(http, path, response.status, started, request)
+        if cut_off:
+            raise ConnectionResetError("failed in the middle of a reply, whose head is out already")
+        return response
+
+    async def _answer(self, route: Route, request: Request) -> Reply:
+        """Admit the caller, read the body, call the handler.
+
+        A server's signature covers the body, which is therefore read first; everyone
+        else is admitted before we spend anything on what they send.
+        """
+        if route.access is Access.SERVER:
+            request.body = b"" if route.streams else await _whole_body(request)
+            request._origin = await self._authenticate_server(
+                request.method, _origin_form(request.http), request.headers, request.body
+            )
+            self._check_limit(route, request._origin)
+        else:
+            await self._admit_client(route, request)
+            request.body = b"" if route.streams else await _whole_body(request)
+        return await route.handler(request)
+
+    async def _admit_client(self, route: Route, request: Request) -> None:
+        wants_user = route.access is Access.USER or (
+            route.access is Access.USER_OR_NOBODY and has_access_token(request.headers, request.query)
+        )
+        if wants_user:
+            request._requester = await self._authenticate_user(request.headers, request.query)
+        self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
+
+    def _check_limit(self, route: Route, key: str) -> None:
+        if route.limit is not None:
+            self._rate_limiter.check(route.limit, key)
+
+    def _remote_ip(self, http: web.BaseRequest) -> str:
+        forwarded = http.headers.get("X-Forwarded-For") if self._trust_forwarded_for else None
+        return forwarded.rsplit(",", 1)[-1].strip() if forwarded else http.remote or ""
+
+
+def has_access_token(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Whether a client says who it is (spec: "Using access tokens")."""
+    return "Authorization" in headers or "access_token" in query
+
+
+def _origin_form(http: web.BaseRequest) -> str:
+    """The request's target from its path on; clients of proxies send the whole URL."""
+    target = http.raw_path
+    if target.startswith(("http://", "https://")):
+        return "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
+    return target
+
+
+async def _whole_body(request: Request) -> bytes:
+    if not request.http.body_exists:
+        return b""
+    return b"".join([chunk async for chunk in request.chunks()])
+
+
+def _too_large(bound: int) -> MatrixError:
+    return MatrixError(413, "M_TOO_LARGE", f"The body is larger than {bound} bytes")
+
+
+def _response(reply: Reply) -> web.StreamResponse:
+    if isinstance(reply, dict):
+        return web.Response(body=orjson.dumps(reply), headers=_JSON_HEADERS)
+    if isinstance(reply, Json):
+        return web.Response(body=reply.body, status=reply.status, headers=_JSON_HEADERS)
+    if not reply.prepared:
+        for name, value in CORS_HEADERS.items():
+            reply.headers.setdefault(name, value)
+    return reply
+
+
+def _error_response(error: Exception, http: web.BaseRequest, path: str) -> web.StreamResponse:
+    """The reply that says what went wrong, and the log line when it was a bug of ours."""
+    disconnected = isinstance(error, ConnectionError | ClientError | web.RequestPayloadError)
+    if disconnected and (http.transport is None or http.transport.is_closing()):
+        return web.Response(status=_CLIENT_CLOSED_REQUEST)
+    answer = _as_matrix_error(error)
+    if answer is None:
+        log.error("request failed", method=http.method, path=path, exc_info=error)
+        answer = MatrixError(500, "M_UNKNOWN", "Internal server error")
+    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=_JSON_HEADERS)
+    if answer.status == 429 and "retry_after_ms" in answer.fields:
+        response.headers["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
+    return response
+
+
+def _as_matrix_error(error: Exception) -> MatrixError | None:
+    if isinstance(error, MatrixError):
+        return error
+    if isinstance(error, NotAllowed):
+        return MatrixError(403, "M_FORBIDDEN", str(error))
+    if isinstance(error, RemoteError):
+        return _blaming_the_peer(error)
+    if isinstance(error, web.RequestPayloadError):
+        return MatrixError(400, "M_NOT_JSON", "The body could not be read")
+    return None
+
+
+def _blaming_the_peer(error: RemoteError) -> MatrixError:
+    """A peer's refusal is passed on; its failure is a bad gateway, its silence a timeout.
+
+    A peer's 401 concerns our signature, and would log the client out if it were passed on.
+    """
+    refused = error.status is not None and 400 <= error.status < 500 and error.status != 401
+    if refused and error.errcode and error.errcode != "M_UNRECOGNIZED":
+        return MatrixError(error.status or 502, error.errcode, error.message)
+    return MatrixError(502 if error.reachable or not error.transient else 504, "M_UNKNOWN", str(error))
+
+
+def _log_access(
+    http: web.BaseRequest, path: str, status: int, started: float, request: Request | None
+) -> None:
+    """One line a request.  Never the query string: it may hold an access token."""
+    requester = request.requester_if_any if request else None
+    write = log.debug if status < 400 else log.info
+    write(
+        "request",
+        method=http.method,
+        path=path,
+        status=status,
+        ms=round((time.perf_counter() - started) * 1000, 1),
+        remote_ip=request.remote_ip if request else http.remote,
+        caller=requester.user_id if requester else request._origin if request else None,
+    )

@@ -1,0 +1,78 @@
+"""Two running servers, and a person on each: alice where the room is made, bob on the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.interop.client import Client
+from tests.processes import Authority, Server, start_all, stop_all
+
+NewUser = Callable[[Server, str], Awaitable[Client]]
+PASSWORD = "correct horse battery staple"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """``host`` is the server rooms are made on, ``guest`` the one that joins them."""
+
+    host: Server
+    guest: Server
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Callable[..., None]]:
+    """Starts servers, which are stopped when the module's tests are done."""
+    started: list[Server] = []
+
+    def run(*servers: Server) -> None:
+        start_all(servers)
+        started.extend(servers)
+
+    yield run
+    stop_all(started)
+
+
+@pytest.fixture
+async def new_user() -> AsyncIterator[NewUser]:
+    """Registers people whose names no other test uses."""
+    async with aiohttp.ClientSession() as http:
+
+        async def register(server: Server, name: str) -> Client:
+            client = Client(http, server)
+            await client.register(f"{name}-{next(_numbers)}", PASSWORD)
+            return client
+
+        yield register
+
+
+@pytest.fixture
+async def alice(new_user: NewUser, pair: Pair) -> Client:
+    return await new_user(pair.host, "alice")
+
+
+@pytest.fixture
+async def bob(new_user: NewUser, pair: Pair) -> Client:
+    return await new_user(pair.guest, "bob")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Adds the end of the servers' logs to the report of a failure."""
+    report = yield
+    pair = getattr(item, "funcargs", {}).get("pair")
+    if report.failed and isinstance(pair, Pair):
+        for server in (pair.host, pair.guest):
+            report.sections.append((f"log of {server.software} {server.server_name}", server.log_tail()))
+    return report

@@ -1,0 +1,327 @@
+"""The configuration file: what it means, and how it says everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import itertools
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+
+from homeserver.config import Config, ConfigErrors, Federation, Listener, describe_listener, load_config
+from homeserver.ratelimit import Limit
+
+SAMPLE = Path(__file__).parent.parent / "config.sample.yaml"
+
+SMALLEST = """\
+server_name: example.org
+signing_key: signing.key
+database: inglenook.db
+listeners:
+  - port: 8008
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "signing.key").write_text("a key, whose form is not the configuration's business")
+    return tmp_path
+
+
+def load(folder: Path, text: str, **environ: str) -> Config:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return load_config(path, environ)
+
+
+def mistakes_in(folder: Path, text: str, **environ: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as refused:
+        load(folder, text, **environ)
+    return [str(mistake) for mistake in refused.value.mistakes]
+
+
+def test_four_keys_are_enough_and_the_rest_has_defaults(folder: Path) -> None:
+    config = load(folder, SMALLEST)
+
+    assert config.server_name == "example.org"
+    assert config.listeners == (
+        Listener(port=8008, bind="127.0.0.1", serves=("client", "federation", "health")),
+    )
+    assert config.registration.mode == "closed"
+    assert config.federation.verify_certificates
+    assert not config.federation.allow_private_addresses
+
+
+def test_paths_are_relative_to_the_folder_of_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    (folder / "config.yaml").write_text(SMALLEST)
+
+    config = load_config("../config.yaml", {})
+
+    assert config.signing_key.samefile(folder / "signing.key")
+    assert config.database == f"sqlite://{folder}/inglenook.db"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("/var/lib/inglenook.db", "sqlite:///var/lib/inglenook.db"),
+        ("sqlite:///var/lib/inglenook.db", "sqlite:///var/lib/inglenook.db"),
+        ("sqlite:////var/lib/inglenook.db", "sqlite:///var/lib/inglenook.db"),
+        ("postgresql://me:pw@db.example.org/inglenook", "postgresql://me:pw@db.example.org/inglenook"),
+    ],
+)
+def test_a_database_is_a_path_or_a_url(folder: Path, given: str, meant: str) -> None:
+    assert load(folder, SMALLEST.replace("inglenook.db", given)).database == meant
+
+
+@pytest.mark.parametrize(
+    "given", ["mysql://me:hunter2@db/inglenook", "postgresql://me:hunter2@db", "sqlite://here", "''"]
+)
+def test_other_databases_are_refused_without_quoting_them(folder: Path, given: str) -> None:
+    [mistake] = mistakes_in(folder, SMALLEST.replace("inglenook.db", given))
+
+    assert mistake.startswith("line 3: database: must be a path")
+    assert "hunter2" not in mistake
+
+
+def test_a_text_may_come_from_the_environment(folder: Path) -> None:
+    text = SMALLEST.replace("inglenook.db", "${DATABASE}")
+
+    assert load(folder, text, DATABASE="postgresql://me:pw@db/x").database == "postgresql://me:pw@db/x"
+    assert mistakes_in(folder, text) == [
+        "line 3: database: names the environment variable DATABASE, which is not set"
+    ]
+
+
+def test_every_mistake_is_reported_with_its_line(folder: Path) -> None:
+    text = """\
+server_nmae: example.org
+signing_key: lost.key
+database: inglenook.db
+listeners:
+  - port: 80080
+    bind: all of them
+  - port: 8448
+    serves: [client, federaton]
+registration:
+  mode: opened
+federation:
+  enabled: maybe
+  denied_addresses: [10.0.0.1/8, 192.168.0.0/16]
+  request_timeout: soon
+rate_limits:
+  login: {per_second: 1}
+log:
+  level: info
+  level: debug
+"""
+    assert mistakes_in(folder, text) == [
+        "line 1: server_nmae: unknown key; the nearest known key is server_name",
+        "line 1: server_name: is missing, and has no default",
+        "line 2: signing_key: must be the path of a file that exists and can be read",
+        "line 5: listeners[0].port: must be a whole number from 0 to 65535",
+        "line 6: listeners[0].bind: must be an IP address, or localhost",
+        "line 8: listeners[1].serves[1]: must be one of: client, federation, health, metrics",
+        "line 10: registration.mode: must be one of: closed, open, token",
+        "line 12: federation.enabled: must be true or false",
+        "line 13: federation.denied_addresses[0]: must be a range of addresses such as 10.0.0.0/8 or"
+        " fd00::/8, with no bits set after the prefix",
+        "line 14: federation.request_timeout: must be a number from 1 to 3600",
+        "line 16: rate_limits.login.burst: is missing, and has no default",
+        "line 19: log.level: is given twice, first on line 18",
+    ]
+
+
+def test_the_nearest_known_key_is_looked_for_where_the_key_stands(folder: Path) -> None:
+    [mistake] = mistakes_in(folder, SMALLEST + "registration:\n  token: [abc]\n")
+
+    assert mistake == "line 7: registration.token: unknown key; the nearest known key is registration.tokens"
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("", "line 1: the file is empty"),
+        ("- a\n- list\n", "line 1: must be a section of keys and values"),
+        ("server_name: a\n\tsigning_key: b\n", "line 2: not valid YAML"),
+        ("server_name: example.org\nsigning_key: [\n", "line 3: not valid YAML"),
+        ("server_name: \x07\n", "line 1: not valid YAML"),
+        ("[" * 5000, "line 1: not valid YAML: nested too deep"),
+    ],
+)
+def test_what_is_not_yaml_says_where(folder: Path, text: str, mistake: str) -> None:
+    [found] = mistakes_in(folder, text)
+    assert found.startswith(mistake)
+
+
+def test_a_file_that_is_not_there_or_not_text_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors, match="cannot be read: No such file"):
+        load_config(tmp_path / "config.yaml")
+
+    (tmp_path / "config.yaml").write_bytes(b"server_name: a\nlog: \xff\n")
+    with pytest.raises(ConfigErrors, match="line 2: the file must be UTF-8"):
+        load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "secret_line",
+    [
+        "registration: {mode: token, tokens: [hunter2!]}",
+        "registration: {mode: token, tokens: hunter2}",
+        "registration: {mode: token, tokens: [*hunter2]}",
+        "registration: {mode: token, tokens: ['hunter2]}",
+        "registration: {mode: token, tokens: [!hunter2 x]}",
+        "registration: {mode: token, tokens: [!a!hunter2 x]}",
+        "registration: hunter2",
+        "log: {level: hunter2}",
+    ],
+)
+def test_no_message_quotes_a_value(folder: Path, secret_line: str) -> None:
+    assert "hunter2" not in "\n".join(mistakes_in(folder, SMALLEST + secret_line + "\n"))
+
+
+def test_a_printed_configuration_keeps_its_secrets(folder: Path) -> None:
+    text = SMALLEST.replace("inglenook.db", "postgresql://me:hunter2@db/x")
+    config = load(folder, text + "registration: {mode: token, tokens: [hunter2]}\n")
+
+    assert config.registration.tokens == ("hunter2",)
+    assert "hunter2" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("listeners", "ok"),
+    [
+        ("[]", False),
+        ("[{port: 8008}, {port: 8008}]", False),
+        ("[{port: 8008}, {port: 8008, bind: '::1'}]", True),
+        ("[{port: 0}, {port: 0}]", True),
+    ],
+)
+def test_listeners_have_addresses_of_their_own(folder: Path, listeners: str, ok: bool) -> None:
+    text = SMALLEST.replace("\n  - port: 8008", f" {listeners}")
+    if ok:
+        assert len(load(folder, text).listeners) == 2
+    else:
+        assert mistakes_in(folder, text) == [
+            "line 4: listeners: must be a list of at least one listener,"
+            " each at an address and port of its own"
+        ]
+
+
+def test_an_empty_section_means_its_defaults(folder: Path) -> None:
+    assert load(folder, SMALLEST + "log:\npresence:\n") == load(folder, SMALLEST)
+
+
+def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
+    config = load(folder, SMALLEST + "rate_limits: {message: {per_second: 0.5, burst: 3}}\n")
+
+    assert config.rate_limits.limits()["message"] == Limit(0.5, 3)
+    assert set(config.rate_limits.limits()) == {
+        "login",
+        "registration",
+        "message",
+        "join",
+        "invite",
+        "federation",
+    }
+
+
+def test_domains_are_allowed_and_denied_by_name_and_below_it() -> None:
+    everyone_but = Federation(denied_domains=("evil.org", "*.example.com"))
+    assert everyone_but.allows("example.com")
+    assert not everyone_but.allows("a.b.EXAMPLE.com:8448")
+    assert not everyone_but.allows("evil.org:1234")
+
+    only = Federation(allowed_domains=("matrix.org", "*.example.org"), denied_domains=("bad.example.org",))
+    assert only.allows("matrix.org")
+    assert only.allows("chat.example.org")
+    assert not only.allows("bad.example.org")
+    assert not only.allows("notmatrix.org")
+
+
+def test_addresses_are_read_as_ranges(folder: Path) -> None:
+    config = load(
+        folder, SMALLEST + "federation: {denied_addresses: [203.0.113.0/24, 'fd00::/8', 192.0.2.1]}\n"
+    )
+
+    assert config.federation.denied_addresses == tuple(
+        map(ipaddress.ip_network, ("203.0.113.0/24", "fd00::/8", "192.0.2.1/32"))
+    )
+
+
+def test_a_listener_is_described_as_a_url() -> None:
+    assert describe_listener(Listener(port=8448, bind="::1")) == "http://[::1]:8448"
+
+
+def keys_of_schema(kind: Any, key: str = "") -> Iterator[str]:
+    """Every key a configuration can have; a list adds ``[]``."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        yield from keys_of_schema(args[1].reads, key)
+    elif origin in (Union, types.UnionType):
+        yield from keys_of_schema(args[0], key)
+    elif origin is tuple and dataclasses.is_dataclass(args[0]):
+        yield from keys_of_schema(args[0], key + "[]")
+    elif dataclasses.is_dataclass(kind):
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            below = f"{key}.{name}" if key else name
+            yield below
+            yield from keys_of_schema(hint, below)
+
+
+def keys_of_file(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            below = f"{key}.{name}" if key else name
+            yield below
+            yield from keys_of_file(inner, below)
+    elif isinstance(value, list):
+        for item in value:
+            yield from keys_of_file(item, key + "[]" if isinstance(item, dict) else key)
+
+
+def sample_with_every_key() -> str:
+    """The sample with its optional settings switched on: ``#key`` becomes ``key``."""
+    return re.sub(r"^(\s*)#(?=\S)", r"\1", SAMPLE.read_text(), flags=re.MULTILINE)
+
+
+def test_the_sample_has_exactly_the_keys_there_are() -> None:
+    assert sorted(set(keys_of_file(yaml.safe_load(sample_with_every_key())))) == sorted(
+        keys_of_schema(Config)
+    )
+
+
+def test_the_sample_loads_and_shows_the_defaults(folder: Path) -> None:
+    assert load(folder, SAMPLE.read_text()) == load(folder, SMALLEST)
+
+
+def test_the_sample_loads_with_everything_switched_on(folder: Path) -> None:
+    (folder / "tls").mkdir()
+    for name in ("fullchain.pem", "privkey.pem", "test-ca.pem"):
+        (folder / "tls" / name).touch()
+
+    config = load(folder, sample_with_every_key())
+
+    assert config.public_base_url == "https://matrix.example.org"
+    assert config.listeners[0].tls is not None
+
+
+def test_the_sample_explains_every_key() -> None:
+    """Each key has a comment of its own above it, except sections and the limits' inner keys."""
+    lines = SAMPLE.read_text().splitlines()
+    unexplained = [
+        line
+        for above, line in itertools.pairwise(lines)
+        if re.match(r"\s*(- |#)?\w+: *\S", line)
+        and not re.match(r"\s*# |\s*#\w", above)
+        and not re.search(r"private_key", line)
+    ]
+    assert unexplained == []
