@@ -14,7 +14,7 @@ run: .venv/installed
 	@$(BIN)/inglenook quickstart data --port $(PORT)
 
 test: .venv/installed-test .venv-synapse/tried postgresql check
-	$(BIN)/python -m pytest -n $(JOBS) -rs
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
 
 check: .venv/installed-test
 	$(BIN)/ruff check .

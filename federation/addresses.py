@@ -7,6 +7,7 @@ to.  Names are not judged here, only addresses.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ class AddressRefused(PermissionError):
     """An address this server does not contact.  Never says which, as its reader may be a stranger."""
 
     def __init__(self) -> None:
-        super().__init__("The server's address may not be contacted")
+        super().__init__(errno.EACCES, "The server's address may not be contacted")
 
 
 @dataclass(frozen=True, slots=True)

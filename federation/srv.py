@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
@@ -12,6 +13,9 @@ import pycares
 
 #: DNS says that there is no such record, as opposed to not saying anything.
 _ABSENT: Final = frozenset((aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA))
+
+#: DNS can hold any bytes, and a target becomes part of a URL.
+_HOST_NAME = re.compile(r"[0-9A-Za-z._-]{0,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,19 @@ def srv_lookup(resolver: aiodns.DNSResolver) -> LookUpSrv:
             if error.args[0] in _ABSENT:
                 return []
             raise OSError(f"DNS lookup of {name} failed: {error.args[-1]}") from error
-        return [
-            SrvRecord(data.priority, data.weight, data.port, data.target.rstrip("."), record.ttl)
-            for record in result.answer
-            if isinstance(data := record.data, pycares.SRVRecordData)
-        ]
+        return read_srv(result)
 
     return look_up
+
+
+def read_srv(result: pycares.DNSResult) -> list[SrvRecord]:
+    """The records of an answer whose targets are host names, or the root."""
+    return [
+        SrvRecord(data.priority, data.weight, data.port, target, record.ttl)
+        for record in result.answer
+        if isinstance(data := record.data, pycares.SRVRecordData)
+        and _HOST_NAME.fullmatch(target := data.target.rstrip("."))
+    ]
 
 
 def in_order_of_trial(records: Iterable[SrvRecord], random: Random) -> list[SrvRecord]:

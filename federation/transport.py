@@ -205,8 +205,7 @@ async def _read(server_name: str, response: aiohttp.ClientResponse, limit: int) 
 
 def _not_connected(server_name: str, error: Exception) -> RemoteError:
     refused = isinstance(error.__cause__, AddressRefused)
-    message = str(error.__cause__) if refused else f"The connection could not be made: {error}"
-    return unreachable(server_name, message, transient=not refused)
+    return unreachable(server_name, f"The connection could not be made: {error}", transient=not refused)
 
 
 def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:

@@ -22,6 +22,9 @@ _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 T = TypeVar("T")
 
+#: Making a decoder costs more than using it; there is one for every kind of body the program knows.
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
 
 def decode_object(body: bytes, *, storable: bool) -> dict[str, Any]:
     """The JSON object in ``body``; the last of duplicate keys counts.
@@ -47,13 +50,18 @@ def decode_struct(body: bytes, kind: type[T], *, storable: bool) -> T:
 
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        value: T = (_decoders.get(kind) or _new_decoder(kind)).decode(body)
     except msgspec.ValidationError as error:
         raise bad_json(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise MatrixError(400, "M_NOT_JSON", "The body is not valid JSON") from None
     except RecursionError:
         raise bad_json("The body is nested too deeply") from None
+    return value
+
+
+def _new_decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return _decoders.setdefault(kind, msgspec.json.Decoder(kind))
 
 
 def _is_suspicious(body: bytes) -> bool:

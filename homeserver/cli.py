@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from homeserver.cli_output import ConfigOption, fail, load_or_fail, say
+from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_command
 from homeserver.cli_users import introduce_first_admin, users
 from homeserver.config import Config, ConfigErrors, describe_listener
 from homeserver.log import configure_logging
@@ -59,8 +59,8 @@ def init(
     except OSError as error:
         fail(str(error))
     say(f"Wrote {path} and {path.with_name(KEY_FILE)}.")
-    say(f"Create the first account:  inglenook user create --config {path} --admin NAME")
-    say(f"Start the server:          inglenook run --config {path}")
+    say(f"Create the first account:  {this_command()} user create --config {path} --admin NAME")
+    say(f"Start the server:          {this_command()} run --config {path}")
 
 
 @app.command()
@@ -90,7 +90,7 @@ def quickstart(folder: Folder, port: Port = 8008) -> None:
     config = load_or_fail(path)
     introduce_first_admin(config, path)
     for listener in config.listeners:
-        say(f"Inglenook listens at {describe_listener(listener)}")
+        say(f"Starting Inglenook at {describe_listener(listener)}")
     run_server(config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -25,6 +26,12 @@ def fail(*lines: str) -> NoReturn:
     """Print lines on standard error and end with exit status 1."""
     Console(stderr=True).print(*lines, sep="\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def this_command() -> str:
+    """How the person at the terminal started the command, to be repeated in hints."""
+    started_as = Path(sys.argv[0])
+    return str(started_as) if started_as.name == "inglenook" else "python -m homeserver"
 
 
 def load_or_fail(path: Path) -> Config:

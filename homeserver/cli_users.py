@@ -15,16 +15,21 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from homeserver.cli_output import ConfigOption, fail, load_or_fail, say
+from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_command
 from homeserver.clock import SystemClock
 from homeserver.config import Config
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, not_found
 from homeserver.storage import open_database
+from homeserver.storage.database import Database
 from homeserver.storage.errors import DatabaseInUse, StorageError
+from homeserver.storage.user_listing import any_user, every_user
 from homeserver.users.accounts import Accounts
+from homeserver.users.passwords import Passwords
+from homeserver.users.sessions import Sessions
 
 T = TypeVar("T")
 
@@ -33,7 +38,10 @@ users = typer.Typer(help="Create, list and change accounts.", no_args_is_help=Tr
 Name = Annotated[str, typer.Argument(help="The name: alice, or @alice:example.org.")]
 Password = Annotated[
     str | None,
-    typer.Option(help="Made up and printed when left out. Other users of this machine can see it in a command."),
+    typer.Option(
+        help="Made up and printed when left out. Others on this machine can see it in the command.",
+        show_default=False,
+    ),
 ]
 
 
@@ -46,11 +54,12 @@ def create(
 ) -> None:
     """Create an account."""
     loaded = load_or_fail(config)
-    chosen = password or made_up_password()
-    user_id = with_accounts(
-        loaded, lambda accounts: accounts.create_account(localpart(loaded, name), chosen, admin=admin)
+    localpart = user_id_of(loaded, name)[1:].removesuffix(f":{loaded.server_name}")
+    chosen = made_up_password() if password is None else password
+    user_id = with_database(
+        loaded, lambda db: accounts_of(loaded, db).create_account(localpart, chosen, admin=admin)
     )
-    say(f"Created {user_id}{' (admin)' if admin else ''}.")
+    say(f"Created {user_id}{', an admin' if admin else ''}.")
     if password is None:
         say(f"Password: {chosen}")
 
@@ -58,21 +67,30 @@ def create(
 @users.command("list")
 def list_users(config: ConfigOption) -> None:
     """List the accounts."""
-    found = with_accounts(load_or_fail(config), lambda accounts: accounts.every_user())
-    table = Table("user", "created", "admin", "deactivated")
-    for user in found:
+    table = Table("User", "Created (UTC)", "Admin", "Deactivated", box=box.SIMPLE_HEAD)
+    for user in with_database(load_or_fail(config), lambda db: every_user(db.scan)):
         created = datetime.fromtimestamp(user.created_at / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-        table.add_row(user.user_id, created, "yes" if user.is_admin else "", "yes" if user.deactivated else "")
-    Console(soft_wrap=True).print(table)
+        table.add_row(
+            user.user_id, created, "yes" if user.is_admin else "", "yes" if user.deactivated else ""
+        )
+    # Wide enough for the longest user id, which must not be cut; the table is as narrow as it can be.
+    Console(width=400).print(table)
 
 
 @users.command("reset-password")
 def reset_password(config: ConfigOption, name: Name, password: Password = None) -> None:
     """Give an account a new password, and log all its devices out."""
     loaded = load_or_fail(config)
-    chosen = password or made_up_password()
-    with_accounts(loaded, lambda accounts: accounts.reset_password(user_id(loaded, name), chosen))
-    say(f"{user_id(loaded, name)} has a new password, and every device is logged out.")
+    user_id = user_id_of(loaded, name)
+    chosen = made_up_password() if password is None else password
+
+    async def reset(db: Database) -> None:
+        await check_active(loaded, db, user_id)
+        await accounts_of(loaded, db).change_password(user_id, chosen)
+        await Sessions(db, SystemClock()).log_out_everywhere(user_id)
+
+    with_database(loaded, reset)
+    say(f"{user_id} has a new password, and its devices are logged out.")
     if password is None:
         say(f"Password: {chosen}")
 
@@ -81,5 +99,78 @@ def reset_password(config: ConfigOption, name: Name, password: Password = None) 
 def deactivate(config: ConfigOption, name: Name) -> None:
     """Close an account for good: nobody can log in to it, or have its name, ever again."""
     loaded = load_or_fail(config)
-    with_accounts(loaded, lambda accounts: accounts.deactivate(user_id(loaded, name)))
-    say(f"{user_id(loaded, name)} is deactivated.")
+    user_id = user_id_of(loaded, name)
+
+    async def end(db: Database) -> None:
+        await check_active(loaded, db, user_id)
+        await accounts_of(loaded, db).deactivate(user_id)
+        await Sessions(db, SystemClock()).log_out_everywhere(user_id)
+
+    with_database(loaded, end)
+    say(f"{user_id} is deactivated, and its devices are logged out. It stays listed in the rooms it was in.")
+
+
+def introduce_first_admin(config: Config, path: Path) -> None:
+    """On a server without accounts, create one named admin and show its password, this once."""
+    password = made_up_password()
+
+    async def create_if_first(db: Database) -> str | None:
+        if await any_user(db.read):
+            return None
+        return await accounts_of(config, db).create_account("admin", password, admin=True)
+
+    user_id = with_database(config, create_if_first)
+    if user_id is not None:
+        say(f"Created the first account, {user_id}, an admin.", f"Password: {password}  (not shown again)")
+    say(
+        "Create more accounts by registering in a client or, while the server is stopped, with",
+        f"    {this_command()} user create --config {path} NAME",
+    )
+
+
+def with_database(config: Config, work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do ``work`` with the server's database; ends the command with a sentence where it cannot be done."""
+
+    async def opened() -> T:
+        database = await open_database(config.database)
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(opened())
+    except DatabaseInUse as error:
+        fail(str(error), "Stop the server first, then run this command again.")
+    except (MatrixError, StorageError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"the database cannot be opened: {error.strerror or error}")
+
+
+def accounts_of(config: Config, database: Database) -> Accounts:
+    """The accounts in a database."""
+    return Accounts(database, SystemClock(), Passwords(), config.server_name)
+
+
+async def check_active(config: Config, database: Database, user_id: str) -> None:
+    """The user must be there and not be deactivated: ``M_NOT_FOUND`` otherwise."""
+    user = await accounts_of(config, database).user(user_id)
+    if user is None:
+        raise not_found(f"There is no user {user_id}")
+    if user.deactivated:
+        raise not_found(f"{user_id} is deactivated")
+
+
+def user_id_of(config: Config, name: str) -> str:
+    """The id of a local user from a name or an id; ends the command for another server's."""
+    if not name.startswith("@"):
+        return f"@{name.lower()}:{config.server_name}"
+    if name.partition(":")[2] != config.server_name:
+        fail(f"{name} is not a user of {config.server_name}")
+    return name
+
+
+def made_up_password() -> str:
+    """Enough chance that nobody guesses it, in characters that can be typed."""
+    return secrets.token_urlsafe(15)

@@ -283,4 +283,5 @@ def load_config(path: Path | str, environ: Mapping[str, str] = os.environ) -> Co
 def describe_listener(listener: Listener) -> str:
     """The address of a listener as a URL that a person can open."""
     host = f"[{listener.bind}]" if ":" in listener.bind else listener.bind
+    host = "localhost" if host == "127.0.0.1" else host
     return f"{'https' if listener.tls else 'http'}://{host}:{listener.port}"

@@ -72,7 +72,9 @@ class Router(Generic[R]):
         ``HEAD`` is served by a ``GET`` route.  Raises 404 or 405 ``M_UNRECOGNIZED``, and
         ``M_INVALID_PARAM`` for segments that are not UTF-8 or hold a NUL.
         """
-        segments = [_decoded(segment) for segment in raw_path.split("/")[1:]]
+        segments = raw_path.split("/")[1:]
+        if "%" in raw_path:
+            segments = [_decoded(segment) for segment in segments]
         wanted = "GET" if method == "HEAD" else method
         values: list[str] = []
         node = _search(self._root, segments, 0, wanted, values)
@@ -104,7 +106,7 @@ def _search(node: _Node[R], segments: list[str], at: int, method: str, values: l
 
 def _decoded(segment: str) -> str:
     try:
-        text = unquote_to_bytes(segment).decode() if "%" in segment or not segment.isascii() else segment
+        text = unquote_to_bytes(segment).decode() if "%" in segment else segment
     except UnicodeError:
         raise invalid_param("The path is not valid UTF-8") from None
     if "\x00" in text:

@@ -251,6 +251,7 @@ class Dispatcher:
         started = time.perf_counter()
         path, _, raw_query = _origin_form(http).partition("?")
         if http.method == "OPTIONS":
+            _log_access(http, path, 200, started, None)
             return web.Response(headers=CORS_HEADERS)
         request: Request | None = None
         cut_off = False

@@ -20,6 +20,7 @@ CORE = (
     "homeserver.errors",
     "homeserver.config",
     "homeserver.clock",
+    "homeserver.tasks",
 )
 COMMON = (
     *CORE,

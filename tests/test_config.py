@@ -259,6 +259,7 @@ def test_addresses_are_read_as_ranges(folder: Path) -> None:
 
 def test_a_listener_is_described_as_a_url() -> None:
     assert describe_listener(Listener(port=8448, bind="::1")) == "http://[::1]:8448"
+    assert describe_listener(Listener(port=8008)) == "http://localhost:8008"
 
 
 def keys_of_schema(kind: Any, key: str = "") -> Iterator[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -24,3 +24,9 @@ class NewEvents(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 #: Called on the event loop after each commit; must return at once.
 Announce: TypeAlias = Callable[[NewEvents], None]
+
+
+class AnnounceToUsers(Protocol):
+    """Says that something at a position is on disk which these local users may see."""
+
+    def __call__(self, pos: int, *, users: Iterable[str]) -> None: ...

@@ -1,7 +1,8 @@
-"""Building and signing this server's own events: pure, given the room."""
+"""Building and signing this server's own events, from what they build on."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,9 +70,12 @@ def template(
     return pdu
 
 
-def seal(pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
-    """Hash and sign a template.
+def seal(pdu: Mapping[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
+    """Hash and sign a template; in v1 and v2 give it an id as well.
 
     Raises ``InvalidEvent`` when it breaks the event format, a size limit for one.
     """
-    return parse_event(sign_event(pdu, rules, server_name, key), rules)
+    completed = dict(pdu)
+    if not rules.event_id_is_hash:
+        completed["event_id"] = f"${secrets.token_urlsafe(18)}:{server_name}"
+    return parse_event(sign_event(completed, rules, server_name, key), rules)

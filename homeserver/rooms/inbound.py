@@ -26,7 +26,7 @@ from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.timeline import Addition, Timeline
-from homeserver.storage.events import REJECTED, SOFT_FAILED, StoredEvent
+from homeserver.storage.events import REJECTED, SENT_HERE, SOFT_FAILED, StoredEvent
 from homeserver.storage.state import Overlay
 
 _log = structlog.get_logger()
@@ -68,8 +68,12 @@ class Inbound:
         self._missing = missing
         self._verifier = verifier
 
-    async def receive(self, origin: str, room_id: str, pdu: dict[str, Any]) -> StoredEvent:
+    async def receive(
+        self, origin: str, room_id: str, pdu: dict[str, Any], *, hand_on: bool = False
+    ) -> StoredEvent:
         """Take in one PDU that ``origin`` sent; the event as it was stored.
+
+        ``hand_on``: this server sends it to the others in the room, as it does with its own.
 
         1. Known already?  Then there is nothing to do.
         2. A valid event of its room version, else drop it.
@@ -91,7 +95,7 @@ class Inbound:
             raise event
         if event.room_id != room_id:
             raise Dropped("the event is for another room")
-        return await self._take(origin, room, event, fill_gap=True)
+        return await self._take(origin, room, event, fill_gap=True, hand_on=hand_on)
 
     async def checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
         """Steps 2 to 4 for several PDUs at once: each as an event, or why it is dropped."""
@@ -110,7 +114,9 @@ class Inbound:
                 events[index] = parse_event(redact(pdus[index], rules), rules)
         return events
 
-    async def _take(self, origin: str, room: Room, event: Event, *, fill_gap: bool) -> StoredEvent:
+    async def _take(
+        self, origin: str, room: Room, event: Event, *, fill_gap: bool, hand_on: bool = False
+    ) -> StoredEvent:
         stored = await self._events.by_id(event.event_id)
         if stored is not None and stored.state_before is not None:  # step 1
             return stored
@@ -123,7 +129,7 @@ class Inbound:
                 return stored
             await room.settle()
             before, overlay = await self._state_before(room, event, gap)
-            flags = 0
+            flags = SENT_HERE if hand_on else 0
             if rejected or await self._refusal_at(room, event, before):  # step 7
                 flags = REJECTED
                 event = msgspec.structs.replace(event, rejected=True)
@@ -139,20 +145,26 @@ class Inbound:
                 overlay=overlay,
             )
             written = await self._timeline.stage(room, [addition])  # step 9
-        if flags:
+        if flags & (REJECTED | SOFT_FAILED):
             _log.info("event refused", event_id=event.event_id, origin=origin, rejected=flags == REJECTED)
         return (await written)[0]
 
     async def _auth_events(self, origin: str, room: Room, event: Event) -> list[StoredEvent]:
+        await self.fetch_auth_events(origin, room, [event])
         known = await self._events.by_ids(event.auth_events)
-        if len(known) < len(set(event.auth_events)):
-            pdus = await self._missing.auth_chain(origin, room.room_id, event, known)
-            await self.store_outliers(room, pdus)
-            known = await self._events.by_ids(event.auth_events)
         missing = set(event.auth_events) - known.keys()
         if missing:
             raise Dropped(f"{len(missing)} of its auth events cannot be had")
         return [known[event_id] for event_id in event.auth_events]
+
+    async def fetch_auth_events(self, origin: str, room: Room, events: Sequence[Event]) -> None:
+        """Have the auth events of events stored, as far as ``origin`` gives them."""
+        for event in events:
+            known = await self._events.by_ids(event.auth_events)
+            if len(known) < len(set(event.auth_events)):
+                await self.store_outliers(
+                    room, await self._missing.auth_chain(origin, room.room_id, event, known)
+                )
 
     async def store_outliers(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
         """Check PDUs, judge them by their auth events and store them outside the timeline."""

@@ -105,9 +105,10 @@ class Resolution:
         conflicted = set().union(*sides)
         subgraph: set[int] = set()
         if room.rules.state_resolution is StateResolution.V2_1:
-            subgraph = await conflicted_subgraph(links, conflicted)
+            subgraph = await events_between(links, conflicted)
         full_conflicted = conflicted | difference | subgraph
-        loaded = await self._load(full_conflicted, unsaved)
+        # The auth chain of a power event may lead through events that are not in conflict.
+        loaded = await self._load(full_conflicted | await events_between(links, full_conflicted), unsaved)
         values = await self._unconflicted_values(room, unconflicted, full_conflicted, loaded)
         loaded |= {stored.nid: stored for stored in values.values()}
         power_levels = values.get((_POWER_LEVELS, ""))
@@ -228,19 +229,20 @@ async def auth_difference(
     return found
 
 
-async def conflicted_subgraph(links: _AuthLinks, conflicted: set[int]) -> set[int]:
-    """Events on a path of auth events from one conflicted event to another (since v12)."""
-    if not conflicted:
-        return set()
-    floor = min(conflicted)
+async def events_between(links: _AuthLinks, ends: set[int]) -> set[int]:
+    """Events on a path of auth events from one of ``ends`` to another, those included.
+
+    Of the conflicted state this is the conflicted state subgraph (since v12).
+    """
+    floor = min(ends)
     seen: dict[int, tuple[int, ...]] = {}
-    wanted = set(conflicted)
+    wanted = set(ends)
     while wanted:
         found = await links.of(wanted)
         seen |= found
         wanted = {nid for auth in found.values() for nid in auth if nid >= floor and nid not in seen}
     leads_down: set[int] = set()
     for nid in sorted(seen):  # auth events come first: each is decided before what builds on it
-        if nid in conflicted or any(auth in leads_down for auth in seen[nid]):
+        if nid in ends or any(auth in leads_down for auth in seen[nid]):
             leads_down.add(nid)
     return leads_down

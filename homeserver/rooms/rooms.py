@@ -108,6 +108,12 @@ class Rooms:
         self._let_go()
         return room
 
+    def discard(self, room: Room) -> None:
+        """Let go of a room nothing of which was stored."""
+        if self._rooms.get(room.nid) is room:
+            del self._rooms[room.nid]
+            del self._nids[room.room_id]
+
     async def _load(self, nid: int, before: Room | None) -> Room:
         if before is not None:
             await before.settle()

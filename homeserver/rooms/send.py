@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,9 @@ from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage.append import Also
 from homeserver.storage.events import SENT_HERE, StoredEvent
+
+#: More work for the transaction of an event, decided once the event (and so its id) is known.
+AlsoFor: TypeAlias = Callable[[Event], Also]
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -57,13 +60,13 @@ class Send:
         self._server_name = server_name
         self._key = signing_key
 
-    async def send(self, room_id: str, draft: Draft, also: Also | None = None) -> StoredEvent:
+    async def send(self, room_id: str, draft: Draft, also: AlsoFor | None = None) -> StoredEvent:
         """Send one event; it is on disk when this returns.
 
-        ``also`` is written in the same transaction, given the event's number and id by
-        ``Also``'s closure once composed.  Raises ``NotAllowed`` when the auth rules refuse
-        it, ``M_NOT_FOUND`` for a room this server does not know, ``M_FORBIDDEN`` for one it
-        is not in, ``M_TOO_LARGE`` and ``M_BAD_JSON`` for an event that cannot be.
+        ``also`` gives more work for the same transaction.  Raises ``NotAllowed`` when the
+        auth rules refuse it, ``M_NOT_FOUND`` for a room this server does not know,
+        ``M_FORBIDDEN`` for one it is not in, ``M_TOO_LARGE`` and ``M_BAD_JSON`` for an event
+        that cannot be.
         """
         async with self._rooms.lock(room_id) as room:
             if not self._rooms.is_in(room):
@@ -72,11 +75,12 @@ class Send:
         return (await written)[0]
 
     async def stage(
-        self, room: Room, draft: Draft, also: Also | None = None
+        self, room: Room, draft: Draft, also: AlsoFor | None = None
     ) -> asyncio.Future[list[StoredEvent]]:
         """The same up to the queued write (see ``Timeline.stage``).  Caller holds the room lock."""
         event, auth = await self.compose(room, draft)
-        return await self._timeline.stage(room, [self.addition(room, event, auth)], also)
+        more = None if also is None else also(event)
+        return await self._timeline.stage(room, [self.addition(room, event, auth)], more)
 
     def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
         """A composed event, ready to be appended on top of the room as it is."""

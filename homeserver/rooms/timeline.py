@@ -39,10 +39,10 @@ class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
     """An event that passed its checks, and what the checks found out."""
 
     event: Event
-    #: Its auth events, stored.
+    #: Its auth events that are stored; those staged together with it need not be named.
     auth_nids: tuple[int, ...]
-    #: The state before it.
-    state_before: int
+    #: The state before it; ``None``: the room's current one when its turn comes.
+    state_before: int | None
     #: ``REJECTED``, ``SOFT_FAILED``, ``SENT_HERE`` of ``storage/events.py``.
     flags: int = 0
     #: The outlier it was stored as, when it was.
@@ -53,7 +53,7 @@ class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
     overlay: Overlay | None = None
 
 
-class _Change(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A change of one key of the current state."""
 
     key: StateKey
@@ -180,15 +180,17 @@ class Timeline:
         """Give one event its place and move the room in memory on."""
         event = addition.event
         key_nid = await self._keys.intern(event.key) if event.state_key is not None else None
+        before = room.state_ver if addition.state_before is None else addition.state_before
+        staged = (other.nid for other in batch.new if other.id in event.auth_events)
         stored = StoredEvent(
             nid=addition.outlier.nid if addition.outlier else self._event_nids.next(),
             room_nid=room.nid,
             event=event,
             pos=None,
             flags=addition.flags,
-            state_before=addition.state_before,
-            state_after=addition.state_before,
-            auth_nids=addition.auth_nids,
+            state_before=before,
+            state_after=before,
+            auth_nids=tuple(dict.fromkeys((*addition.auth_nids, *staged))),
             key_nid=key_nid,
         )
         if addition.overlay is not None:
@@ -196,9 +198,9 @@ class Timeline:
         if stored.rejected:
             return self._add(batch, stored, addition)
         tips = (*(tip for tip in room.tips if tip.id not in event.prev_events), stored)
-        straight = addition.state_before == room.state_ver and not stored.hidden
+        straight = before == room.state_ver and not stored.hidden
         if key_nid is not None and not (straight and len(tips) == 1):
-            overlay = await self._states.overlay_on(room, addition.state_before, {key_nid: stored.nid})
+            overlay = await self._states.overlay_on(room, before, {key_nid: stored.nid})
             batch.overlays.append(overlay)
             stored = msgspec.structs.replace(stored, state_after=-overlay.nid)
             tips = (*tips[:-1], stored)
@@ -221,7 +223,7 @@ class Timeline:
         room.last_pos = pos
         room.depth = max(room.depth, event.depth)
         room.remember(stored)
-        self._change_state(
+        self.change_state(
             room,
             batch,
             [
@@ -255,7 +257,7 @@ class Timeline:
             return {}
         return await self._resolution.resolve(room, refs, {stored.nid: stored})
 
-    async def _changes(self, room: Room, difference: Difference, stored: StoredEvent) -> list[_Change]:
+    async def _changes(self, room: Room, difference: Difference, stored: StoredEvent) -> list[Change]:
         """A difference as changes, each with the events it puts in and takes out."""
         if not difference:
             return []
@@ -264,7 +266,7 @@ class Timeline:
         events = await self._events.by_nids(others) | {stored.nid: stored}
         await self._states.load_members(room, [key[1] for key in names.values() if key[0] == MEMBER])
         return [
-            _Change(
+            Change(
                 key=names[key_nid],
                 key_nid=key_nid,
                 new=events[nid] if nid != NO_EVENT else None,
@@ -273,7 +275,8 @@ class Timeline:
             for key_nid, nid in difference.items()
         ]
 
-    def _change_state(self, room: Room, batch: Append, changes: Sequence[_Change], pos: int) -> None:
+    def change_state(self, room: Room, batch: Append, changes: Sequence[Change], pos: int) -> None:
+        """Put changes of the current state into the room in memory and into the batch, as version ``pos``."""
         for change in changes:
             nid = change.new.nid if change.new else NO_EVENT
             batch.changes.append(
@@ -292,7 +295,7 @@ class Timeline:
             room.state_ver = pos
             room.changes_since_checkpoint += len(changes)
 
-    def _change_member(self, room: Room, batch: Append, change: _Change, pos: int) -> None:
+    def _change_member(self, room: Room, batch: Append, change: Change, pos: int) -> None:
         user_id = change.key[1]
         old, new = membership_of(change.old), membership_of(change.new)
         room.members[user_id] = change.new

@@ -15,7 +15,6 @@ class Device(msgspec.Struct, frozen=True, gc=False):
     device_id: str
     display_name: str | None
     last_seen_at: int
-    last_seen_ip: str | None
 
 
 class AccessToken(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +44,7 @@ async def device(r: Reader, user_id: str, device_id: str) -> Device | None:
     """One device of a user."""
     row = await r.fetch_row(
         """
-        SELECT device_id, display_name, last_seen_at, last_seen_ip
+        SELECT device_id, display_name, last_seen_at
         FROM devices WHERE user_id = $1 AND device_id = $2
         """,
         user_id,
@@ -58,7 +57,7 @@ async def devices(r: Reader, user_id: str) -> list[Device]:
     """All devices of a user, by id."""
     rows = await r.fetch(
         """
-        SELECT device_id, display_name, last_seen_at, last_seen_ip
+        SELECT device_id, display_name, last_seen_at
         FROM devices WHERE user_id = $1 ORDER BY device_id
         """,
         user_id,

@@ -56,6 +56,11 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
         return bool(self.flags & SOFT_FAILED)
 
     @property
+    def sent_here(self) -> bool:
+        """Made by this server."""
+        return bool(self.flags & SENT_HERE)
+
+    @property
     def hidden(self) -> bool:
         """Never shown to a client or extended from."""
         return bool(self.flags & (REJECTED | SOFT_FAILED))
@@ -312,9 +317,9 @@ async def json_of(r: Reader, nids: Sequence[int]) -> dict[int, bytes]:
     return {row[0]: decode_event_json(row[1]) for row in rows}
 
 
-async def oldest_pos(r: Reader) -> int:
-    """The lowest position given to a backfilled event, 0 when there is none."""
-    return min(0, await r.fetch_value("SELECT MIN(pos) FROM events") or 0)
+async def oldest_pos(r: Reader, room_nid: int) -> int:
+    """The lowest position among a room's backfilled events, 0 when it has none."""
+    return min(0, await r.fetch_value("SELECT MIN(pos) FROM events WHERE room_nid = $1", room_nid) or 0)
 
 
 async def add_missing(tx: Transaction, room_nid: int, event_ids: Iterable[str], wanted_by: int) -> None:

@@ -56,6 +56,13 @@ _ROOM = """
 """
 
 
+_INSERT_ROOM = """
+    INSERT INTO rooms (room_nid, room_id, version, epoch, state_ver, last_pos, depth, tips,
+                       joined_members, invited_members)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+"""
+
+
 def _room(row: Sequence[object]) -> RoomRow:
     values = list(row)
     values[7] = unpack(values[7])  # type: ignore[arg-type]
@@ -83,9 +90,15 @@ async def by_nids(r: Reader, nids: Sequence[int]) -> dict[int, RoomRow]:
 async def insert(tx: Transaction, room: RoomRow) -> None:
     """Store a room; ``StaleRoomError`` when somebody else did in the meantime."""
     added = await tx.execute(
-        """INSERT INTO rooms (room_nid, room_id, version, epoch, state_ver, last_pos, depth, tips,
-                              joined_members, invited_members)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING""",
+        _INSERT_ROOM,
+        *_values(room),
+    )
+    if not added:
+        raise StaleRoomError(room.room_id)
+
+
+def _values(room: RoomRow) -> tuple[object, ...]:
+    return (
         room.nid,
         room.room_id,
         room.version,
@@ -97,8 +110,6 @@ async def insert(tx: Transaction, room: RoomRow) -> None:
         room.joined_members,
         room.invited_members,
     )
-    if not added:
-        raise StaleRoomError(room.room_id)
 
 
 async def advance(tx: Transaction, room: RoomRow, expected_last_pos: int) -> None:
@@ -128,6 +139,12 @@ async def advance(tx: Transaction, room: RoomRow, expected_last_pos: int) -> Non
 async def set_published(tx: Transaction, nid: int, published: bool) -> None:
     """List a room in the public room directory, or take it out."""
     await tx.execute("UPDATE rooms SET published = $2 WHERE room_nid = $1", nid, int(published))
+
+
+async def set_outside_membership(tx: Transaction, room: RoomRow, membership: LocalMembership) -> None:
+    """Record a membership in a room this server is not in, and the room where it is new."""
+    await tx.execute(_INSERT_ROOM, *_values(room))
+    await set_local_memberships(tx, [membership])
 
 
 _LOCAL = """

@@ -8,11 +8,14 @@ Specification: client-server API, "User-Interactive Authentication API".
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
@@ -53,7 +56,8 @@ class _Session:
     expires_at: float
     #: By stage, what completing it yielded: a user id, a registration token, or nothing.
     completed: dict[str, str] = field(default_factory=dict)
-    body: Mapping[str, Any] | None = None
+    #: Of the request, from the first completed stage on.
+    digest: bytes | None = None
 
 
 class InteractiveAuth:
@@ -82,16 +86,16 @@ class InteractiveAuth:
         that was begun for something else.
         """
         auth = body.get("auth")
-        request = {name: value for name, value in body.items() if name != "auth"}
         if auth is None:
             raise AuthenticationNeeded(_state(self._begin(operation), flows))
-        if not isinstance(auth, dict):
-            raise bad_json("'auth' must be an object")
-        session = self._session(auth.get("session"), operation, request)
-        stage = auth.get("type")
+        stage = auth.get("type") if isinstance(auth, dict) else None
+        if not isinstance(auth, dict) or not isinstance(stage, str | None):
+            raise bad_json("'auth' must be an object, and its 'type' a string")
+        digest = _digest({name: value for name, value in body.items() if name != "auth"})
+        session = self._session(auth.get("session"), operation, digest)
         if stage is not None and stage not in session.completed:
-            await self._complete_stage(session, str(stage), auth, flows)
-            session.body = request
+            await self._complete_stage(session, stage, auth, flows)
+            session.digest = digest
         if any(all(step in session.completed for step in flow) for flow in flows):
             self._sessions.pop(session.id, None)
             return session.completed
@@ -107,12 +111,12 @@ class InteractiveAuth:
         self._sessions[session.id] = session
         return session
 
-    def _session(self, session_id: Any, operation: Operation, request: Mapping[str, Any]) -> _Session:
+    def _session(self, session_id: Any, operation: Operation, digest: bytes) -> _Session:
         """The session named, or a new one for clients that name none or one that is gone."""
         session = self._sessions.get(session_id) if isinstance(session_id, str) else None
         if session is None or session.expires_at <= self._clock.monotonic():
             return self._begin(operation)
-        if session.operation != operation or (session.body is not None and session.body != request):
+        if session.operation != operation or session.digest not in (None, digest):
             raise forbidden("This session was begun for another request")
         return session
 
@@ -158,6 +162,11 @@ def identified_user(fields: Mapping[str, Any]) -> str | None:
     else:
         user = fields.get("user")
     return user if isinstance(user, str) and user else None
+
+
+def _digest(request: Mapping[str, Any]) -> bytes:
+    """Stands for a request without keeping it: it may be large, or hold a new password."""
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _state(session: _Session, flows: Sequence[Sequence[str]]) -> dict[str, Any]:

@@ -34,17 +34,17 @@ _SEEN_EVERY_MS = 10 * 60 * 1000
 
 
 class DeviceObserver(Protocol):
-    """Told of devices that came and went, after that is stored."""
+    """Told of devices that came, changed or went, after that is stored."""
 
-    async def devices_changed(self, user_id: str, added: Collection[str], removed: Collection[str]) -> None:
-        """Device ids of a local user; end-to-end keys of removed devices have to go too."""
+    async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
+        """Device ids of a local user, new or renamed, and gone; keys of those that are gone must go too."""
         ...
 
 
 class NoObserver:
     """For servers on which nobody follows devices."""
 
-    async def devices_changed(self, user_id: str, added: Collection[str], removed: Collection[str]) -> None:
+    async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
         return
 
 
@@ -126,7 +126,7 @@ class Sessions:
         is_new = await self._db.write(store)
         self._cache.forget_device(user_id, device)
         if is_new:
-            await self._observer.devices_changed(user_id, added=[device], removed=[])
+            await self._observer.devices_changed(user_id, changed=[device], removed=[])
         return Login(user_id, device, access, refresh, self._lifetime_ms if refreshable else None)
 
     async def refresh(self, token: str) -> Login:
@@ -171,7 +171,7 @@ class Sessions:
             raise MatrixError(400, "M_TOO_LARGE", "The device's name is too long")
         if not await self._db.write(lambda tx: devices.rename(tx, user_id, device_id, display_name)):
             raise not_found("There is no such device")
-        await self._observer.devices_changed(user_id, added=[device_id], removed=[])
+        await self._observer.devices_changed(user_id, changed=[device_id], removed=[])
 
     async def log_out(self, user_id: str, device_ids: Collection[str]) -> None:
         """Delete devices and end their sessions; unknown ids are passed over."""
@@ -180,7 +180,7 @@ class Sessions:
         for device_id in removed:
             self._cache.forget_device(user_id, device_id)
         if removed:
-            await self._observer.devices_changed(user_id, added=[], removed=removed)
+            await self._observer.devices_changed(user_id, changed=[], removed=removed)
 
     async def log_out_everywhere(self, user_id: str, *, keep: str | None = None) -> None:
         """Delete all devices of a user, except the one to ``keep``."""
@@ -192,7 +192,7 @@ class Sessions:
         removed = await self._db.write(remove)
         self._cache.forget_user(user_id)
         if removed:
-            await self._observer.devices_changed(user_id, added=[], removed=removed)
+            await self._observer.devices_changed(user_id, changed=[], removed=removed)
 
     async def _store_tokens(
         self,

@@ -71,8 +71,13 @@ async def bob(new_user: NewUser, pair: Pair) -> Client:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
     """Adds the end of the servers' logs to the report of a failure."""
     report = yield
-    pair = getattr(item, "funcargs", {}).get("pair")
-    if report.failed and isinstance(pair, Pair):
-        for server in (pair.host, pair.guest):
+    if report.failed:
+        for server in _servers_of(item):
             report.sections.append((f"log of {server.software} {server.server_name}", server.log_tail()))
     return report
+
+
+def _servers_of(item: pytest.Item) -> list[Server]:
+    given = list(getattr(item, "funcargs", {}).values())
+    pairs = [server for value in given if isinstance(value, Pair) for server in (value.host, value.guest)]
+    return pairs + [value for value in given if isinstance(value, Server)]

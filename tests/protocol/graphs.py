@@ -64,13 +64,13 @@ class Graph:
         self.events[event.event_id] = event
         return event
 
-    def create(self, sender: str = "@alice", **content: Any) -> Event:
-        """The create event, ``$create``."""
+    def create(self, sender: str = "@alice", *, content: dict[str, Any] | None = None) -> Event:
+        """The create event, ``$create``; ``content`` adds to what its version asks for."""
         creator = {} if self.rules.implicit_room_creator else {"creator": full_user_id(sender)}
-        content = {"room_version": self.rules.id, **creator, **content}
+        content = {"room_version": self.rules.id, **creator, **(content or {})}
         return self.add("create", "m.room.create", sender, "", content)
 
-    def send(
+    def send(  # noqa: PLR0917
         self,
         state: State,
         name: str,

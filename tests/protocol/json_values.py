@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-_words = st.sampled_from(
-    ["", "join", "invite", "leave", "ban", "knock", "public", "restricted", "signed", "mxid", "token"]
-    + [
+_words = st.just("") | st.sampled_from(
+    [
+        "join",
+        "invite",
+        "leave",
+        "ban",
+        "knock",
+        "public",
+        "restricted",
+        "signed",
+        "mxid",
+        "token",
         "@alice:here",
         "@bob:there",
         "@",
         "50",
-        " -7 ",
+        "+7",
         "9999999999999999999",
         "m.room.topic",
         "room",

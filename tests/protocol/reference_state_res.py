@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from homeserver.protocol.auth_rules import NotAllowed, check_against_state
+from homeserver.protocol.auth_rules import NotAllowed, StateLookup, check_against_state
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, creators_of
 from homeserver.protocol.room_versions import RoomVersion, StateResolution
@@ -75,11 +75,11 @@ class Reference:
         return self.auth_chains[event_id]
 
     def full_auth_chain(self, state: State) -> set[str]:
-        return set().union(*(self.auth_chain(event_id) for event_id in state.values()))
+        return set[str]().union(*(self.auth_chain(event_id) for event_id in state.values()))
 
     def auth_difference(self) -> set[str]:
         chains = [self.full_auth_chain(state) for state in self.states]
-        return set().union(*chains) - set.intersection(*chains)
+        return set[str]().union(*chains) - chains[0].intersection(*chains[1:])
 
     def conflicted_state_subgraph(self) -> set[str]:
         conflicted = self.conflicted_state_set()
@@ -105,7 +105,9 @@ class Reference:
         power_levels = self.cited(event_id, "m.room.power_levels")
         create = self.cited(event_id, "m.room.create")
         creators = frozenset() if create is None else creators_of(create, self.rules)
-        levels = PowerLevels.parse(power_levels and power_levels.content, self.rules, creators)
+        levels = PowerLevels.parse(
+            None if power_levels is None else power_levels.content, self.rules, creators
+        )
         return (-levels.of_user(event.sender), event.origin_server_ts, event_id)
 
     def reverse_topological_power_ordering(self, event_ids: set[str]) -> list[str]:
@@ -123,7 +125,7 @@ class Reference:
         while event_id is not None:
             line.append(event_id)
             behind = self.cited(event_id, "m.room.power_levels")
-            event_id = behind and behind.event_id
+            event_id = None if behind is None else behind.event_id
         return line
 
     def mainline_ordering(self, power_levels: str | None, event_ids: set[str]) -> list[str]:
@@ -146,8 +148,12 @@ class Reference:
             visible = {cite.key: cite for cite in reversed(cited) if not cite.rejected}
             visible |= {key: self.events[value] for key, value in state.items()}
             try:
-                check_against_state(self.rules, event, lambda type, key, v=visible: v.get((type, key)))
+                check_against_state(self.rules, event, reading(visible))
             except NotAllowed:
                 continue
             state[event.key] = event_id
         return state
+
+
+def reading(visible: Mapping[StateKey, Event]) -> StateLookup:
+    return lambda type, state_key: visible.get((type, state_key))

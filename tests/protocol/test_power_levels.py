@@ -115,10 +115,13 @@ def test_reading_never_fails(content: dict[str, Any]) -> None:
 
 
 def test_creators_by_version() -> None:
-    assert creators_of(Graph("10").create(creator=BOB), ROOM_VERSIONS["10"]) == {BOB}
-    assert creators_of(Graph("10").create(creator=7), ROOM_VERSIONS["10"]) == NOBODY
-    assert creators_of(Graph("11").create(creator=BOB), ROOM_VERSIONS["11"]) == {ALICE}
-    assert creators_of(Graph("12").create(additional_creators=[BOB]), ROOM_VERSIONS["12"]) == {ALICE, BOB}
+    assert creators_of(Graph("10").create(content={"creator": BOB}), ROOM_VERSIONS["10"]) == {BOB}
+    assert creators_of(Graph("10").create(content={"creator": 7}), ROOM_VERSIONS["10"]) == NOBODY
+    assert creators_of(Graph("11").create(content={"creator": BOB}), ROOM_VERSIONS["11"]) == {ALICE}
+    assert creators_of(Graph("12").create(content={"additional_creators": [BOB]}), ROOM_VERSIONS["12"]) == {
+        ALICE,
+        BOB,
+    }
 
 
 def test_levels_of_a_state() -> None:

@@ -99,7 +99,7 @@ class Branching:
         self.tips: list[State] = [{}]
         state = self.tips[0]
         extra = {"additional_creators": ["@bob:here"]} if version == "12" and draw(st.booleans()) else {}
-        create = self.graph.create("@alice:here", **extra)
+        create = self.graph.create("@alice:here", content=extra)
         state[create.key] = create.event_id
         self.graph.member(state, "alice-joins", "@alice:here", "@alice:here", "join")
         self.send(state, "m.room.join_rules", "@alice:here", "", {"join_rule": "public"})
@@ -209,10 +209,8 @@ def big_room(version: str, members: int) -> tuple[Graph, State, State]:
     create = graph.create()
     state[create.key] = create.event_id
     graph.member(state, "alice-joins", "@alice", "@alice", "join")
-    graph.send(state, "power", "m.room.power_levels", "@alice", "", {"users": {"@zoe:here": 100}})
-    if not graph.rules.hash_room_ids:
-        users = {"@alice:here": 100}
-        graph.send(state, "power", "m.room.power_levels", "@alice", "", {"users": users})
+    users = {} if graph.rules.hash_room_ids else {"@alice:here": 100}
+    graph.send(state, "power", "m.room.power_levels", "@alice", "", {"users": users})
     graph.send(state, "open", "m.room.join_rules", "@alice", "", {"join_rule": "public"})
     for number in range(members):
         graph.member(state, f"m{number}", f"@m{number}", f"@m{number}", "join")
@@ -220,7 +218,6 @@ def big_room(version: str, members: int) -> tuple[Graph, State, State]:
     for side, branch in (("l", left), ("r", right)):
         for number in range(10):
             graph.member(branch, f"{side}{number}", f"@{side}{number}", f"@{side}{number}", "join")
-        users = {} if graph.rules.hash_room_ids else {"@alice:here": 100}
         content = {"users": users | {f"@{side}0:here": 50}}
         graph.send(branch, f"power-{side}", "m.room.power_levels", "@alice", "", content)
     return graph, left, right

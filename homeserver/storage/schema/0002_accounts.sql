@@ -15,7 +15,6 @@ CREATE TABLE devices (
     display_name TEXT,
     created_at INTEGER NOT NULL,
     last_seen_at INTEGER NOT NULL,
-    last_seen_ip TEXT,
     PRIMARY KEY (user_id, device_id)
 ) WITHOUT ROWID;
 

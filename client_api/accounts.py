@@ -1,0 +1,165 @@
+"""Registering, changing one's password, leaving for good (client-server API, "Account registration")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param
+from homeserver.users.accounts import Accounts, RoomLeaver
+from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.users.registration import REGISTRATION_TOKEN, Registration
+from homeserver.users.sessions import Login, Sessions
+from homeserver.web import Reply, Request
+
+MAX_REGISTRATION_TOKEN_CHARS = 64
+
+
+class _Registration(msgspec.Struct):
+    username: str | None = None
+    password: str | None = None
+    device_id: str | None = None
+    initial_device_display_name: str | None = None
+    inhibit_login: bool = False
+    refresh_token: bool = False
+
+
+class _NewPassword(msgspec.Struct):
+    new_password: str
+    logout_devices: bool = True
+
+
+class _Deactivation(msgspec.Struct):
+    erase: bool = False
+
+
+class AccountApi:
+    """Endpoints about whole accounts."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        registration: Registration,
+        interactive_auth: InteractiveAuth,
+        room_leaver: RoomLeaver,
+    ) -> None:
+        self._accounts = accounts
+        self._sessions = sessions
+        self._registration = registration
+        self._interactive_auth = interactive_auth
+        self._room_leaver = room_leaver
+
+    async def register(self, request: Request) -> Reply:
+        """``POST /register``."""
+        if request.query_choice("kind", "user", ("user", "guest")) == "guest":
+            raise forbidden("This server has no guest accounts")
+        flows = self._registration.flows()
+        body, wanted = request.json(), request.decode(_Registration)
+        if wanted.username is not None:
+            await self._accounts.available_user_id(wanted.username)
+        if wanted.password is not None:
+            self._accounts.check_password(wanted.password)
+        yielded = await self._interactive_auth.authorise(Operation("POST /register"), body, flows)
+        if wanted.password is None:
+            raise missing_param("'password' is missing")
+        user_id = await self._accounts.create_account(
+            wanted.username,
+            wanted.password,
+            registration_token=self._registration.to_be_used_up(yielded.get(REGISTRATION_TOKEN)),
+        )
+        if wanted.inhibit_login:
+            return {"user_id": user_id}
+        login = await self._sessions.log_in(
+            user_id,
+            device_id=wanted.device_id,
+            display_name=wanted.initial_device_display_name,
+            refreshable=wanted.refresh_token,
+        )
+        return login_reply(login)
+
+    async def username_available(self, request: Request) -> Reply:
+        """``GET /register/available``."""
+        self._registration.flows()
+        await self._accounts.available_user_id(request.query_text("username"))
+        return {"available": True}
+
+    async def registration_token_validity(self, request: Request) -> Reply:
+        """``GET /register/m.login.registration_token/validity``."""
+        self._registration.flows()
+        token = request.query_text("token")
+        if len(token) > MAX_REGISTRATION_TOKEN_CHARS:
+            raise invalid_param("A registration token has at most 64 characters")
+        return {"valid": await self._registration.is_valid(token)}
+
+    async def whoami(self, request: Request) -> Reply:
+        """``GET /account/whoami``."""
+        requester = request.requester
+        reply: dict[str, Any] = {"user_id": requester.user_id, "is_guest": requester.is_guest}
+        if requester.device_id is not None:
+            reply["device_id"] = requester.device_id
+        return reply
+
+    async def change_password(self, request: Request) -> Reply:
+        """``POST /account/password``; without an access token the user is the one who gives the password."""
+        body = request.json()
+        requester = request.requester_if_any
+        if "new_password" in body:
+            self._accounts.check_password(_text(body, "new_password"))
+        operation = Operation("POST /account/password", requester.user_id if requester else None)
+        yielded = await self._interactive_auth.authorise(operation, body, [[PASSWORD]])
+        wanted = request.decode(_NewPassword)
+        user_id = yielded[PASSWORD]
+        await self._accounts.change_password(user_id, wanted.new_password)
+        if wanted.logout_devices:
+            await self._sessions.log_out_everywhere(user_id, keep=requester.device_id if requester else None)
+        return {}
+
+    async def deactivate(self, request: Request) -> Reply:
+        """``POST /account/deactivate``; this server binds no third-party identifiers."""
+        body = request.json(empty_ok=True)
+        wanted = request.decode(_Deactivation, empty_ok=True)
+        requester = request.requester_if_any
+        operation = Operation("POST /account/deactivate", requester.user_id if requester else None)
+        yielded = await self._interactive_auth.authorise(operation, body, [[PASSWORD]])
+        user_id = yielded[PASSWORD]
+        await self._accounts.deactivate(user_id, erase=wanted.erase)
+        await self._sessions.log_out_everywhere(user_id)
+        await self._room_leaver.leave_all(user_id)
+        return {"id_server_unbind_result": "success"}
+
+    async def third_party_ids(self, request: Request) -> Reply:
+        """``GET /account/3pid``: always none."""
+        return {"threepids": []}
+
+    async def refuse_third_party_id(self, request: Request) -> Reply:
+        """Every endpoint that would add, validate or remove a third-party identifier."""
+        raise MatrixError(
+            403, "M_THREEPID_DENIED", "This server keeps no email addresses or telephone numbers"
+        )
+
+
+def login_reply(login: Login) -> dict[str, Any]:
+    """What a client is told of its new session."""
+    reply: dict[str, Any] = {
+        "user_id": login.user_id,
+        "access_token": login.access_token,
+        "device_id": login.device_id,
+        "home_server": login.user_id.partition(":")[2],
+    }
+    return {**reply, **refreshed_reply(login)}
+
+
+def refreshed_reply(login: Login) -> dict[str, Any]:
+    """The part of a session that can be refreshed, if it can."""
+    if login.refresh_token is None:
+        return {}
+    return {"refresh_token": login.refresh_token, "expires_in_ms": login.expires_in_ms}
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body[name]
+    if not isinstance(value, str):
+        raise bad_json(f"'{name}' must be a string")
+    return value

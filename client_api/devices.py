@@ -1,0 +1,76 @@
+"""A user's devices: seeing, naming and removing them (client-server API, "Device Management")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from homeserver.errors import bad_json
+from homeserver.storage.devices import Device
+from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.users.sessions import Sessions
+from homeserver.web import Reply, Request
+
+_MAX_DEVICES = 1_000
+
+
+class _Name(msgspec.Struct):
+    display_name: str | None = None
+
+
+class DeviceApi:
+    """Endpoints about the devices of the user who asks."""
+
+    def __init__(self, sessions: Sessions, interactive_auth: InteractiveAuth) -> None:
+        self._sessions = sessions
+        self._interactive_auth = interactive_auth
+
+    async def devices(self, request: Request) -> Reply:
+        """``GET /devices``."""
+        devices = await self._sessions.devices(request.requester.user_id)
+        return {"devices": [_as_json(device) for device in devices]}
+
+    async def device(self, request: Request) -> Reply:
+        """``GET /devices/{deviceId}``."""
+        return _as_json(await self._sessions.device(request.requester.user_id, request.params["deviceId"]))
+
+    async def rename_device(self, request: Request) -> Reply:
+        """``PUT /devices/{deviceId}``."""
+        wanted = request.decode(_Name)
+        user_id, device_id = request.requester.user_id, request.params["deviceId"]
+        await self._sessions.device(user_id, device_id)
+        if wanted.display_name is not None:
+            await self._sessions.rename_device(user_id, device_id, wanted.display_name)
+        return {}
+
+    async def delete_device(self, request: Request) -> Reply:
+        """``DELETE /devices/{deviceId}``."""
+        device_id = request.params["deviceId"]
+        return await self._delete(request, f"DELETE /devices/{device_id}", [device_id])
+
+    async def delete_devices(self, request: Request) -> Reply:
+        """``POST /delete_devices``."""
+        device_ids = request.json().get("devices")
+        if (
+            not isinstance(device_ids, list)
+            or len(device_ids) > _MAX_DEVICES
+            or not all(isinstance(device_id, str) for device_id in device_ids)
+        ):
+            raise bad_json("'devices' must be a list of device IDs")
+        return await self._delete(request, "POST /delete_devices", device_ids)
+
+    async def _delete(self, request: Request, endpoint: str, device_ids: Sequence[str]) -> Reply:
+        user_id = request.requester.user_id
+        body = request.json(empty_ok=True)
+        await self._interactive_auth.authorise(Operation(endpoint, user_id), body, [[PASSWORD]])
+        await self._sessions.log_out(user_id, device_ids)
+        return {}
+
+
+def _as_json(device: Device) -> dict[str, Any]:
+    reply: dict[str, Any] = {"device_id": device.device_id, "last_seen_ts": device.last_seen_at}
+    if device.display_name is not None:
+        reply["display_name"] = device.display_name
+    return reply

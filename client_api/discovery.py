@@ -1,0 +1,58 @@
+"""What this server is and can do: versions, capabilities, where clients find it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from homeserver.errors import not_found
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.web import Reply, Request
+
+#: Every version of the specification whose endpoints are served.
+SPEC_VERSIONS = (
+    "r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1",
+    *(f"v1.{minor}" for minor in range(1, 20)),
+)  # fmt: skip
+
+
+class DiscoveryApi:
+    """Endpoints that describe the server; ``unstable_features`` are for ``/versions``."""
+
+    def __init__(
+        self,
+        *,
+        default_room_version: str,
+        public_base_url: str | None = None,
+        unstable_features: Mapping[str, bool] | None = None,
+    ) -> None:
+        self._default_room_version = default_room_version
+        self._public_base_url = public_base_url
+        self._unstable_features = dict(unstable_features or {})
+
+    async def versions(self, request: Request) -> Reply:
+        """``GET /_matrix/client/versions``."""
+        return {"versions": list(SPEC_VERSIONS), "unstable_features": self._unstable_features}
+
+    async def capabilities(self, request: Request) -> Reply:
+        """``GET /capabilities``."""
+        return {
+            "capabilities": {
+                "m.change_password": {"enabled": True},
+                "m.room_versions": {
+                    "default": self._default_room_version,
+                    "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+                },
+                "m.profile_fields": {"enabled": True},
+                "m.set_displayname": {"enabled": True},
+                "m.set_avatar_url": {"enabled": True},
+                "m.3pid_changes": {"enabled": False},
+                "m.get_login_token": {"enabled": False},
+                "m.forget_forced_upon_leave": {"enabled": False},
+            }
+        }
+
+    async def well_known(self, request: Request) -> Reply:
+        """``GET /.well-known/matrix/client``."""
+        if self._public_base_url is None:
+            raise not_found("This server does not say where clients find it")
+        return {"m.homeserver": {"base_url": self._public_base_url}}

@@ -1,0 +1,44 @@
+"""Profiles (client-server API, "Profiles")."""
+
+from __future__ import annotations
+
+from homeserver.errors import forbidden, missing_param
+from homeserver.users.profiles import Profiles, check_field_name
+from homeserver.web import Reply, Request
+
+
+class ProfileApi:
+    """Endpoints that read anybody's profile and change one's own."""
+
+    def __init__(self, profiles: Profiles) -> None:
+        self._profiles = profiles
+
+    async def profile(self, request: Request) -> Reply:
+        """``GET /profile/{userId}``."""
+        return await self._profiles.profile(request.params["userId"])
+
+    async def field(self, request: Request) -> Reply:
+        """``GET /profile/{userId}/{keyName}``."""
+        check_field_name(request.params["keyName"])
+        return await self._profiles.profile(request.params["userId"], request.params["keyName"])
+
+    async def set_field(self, request: Request) -> Reply:
+        """``PUT /profile/{userId}/{keyName}``."""
+        user_id, field = _own(request), request.params["keyName"]
+        body = request.json()
+        check_field_name(field)
+        if field not in body:
+            raise missing_param(f"'{field}' is missing")
+        await self._profiles.set_field(user_id, field, body[field])
+        return {}
+
+    async def remove_field(self, request: Request) -> Reply:
+        """``DELETE /profile/{userId}/{keyName}``."""
+        await self._profiles.remove_field(_own(request), request.params["keyName"])
+        return {}
+
+
+def _own(request: Request) -> str:
+    if request.params["userId"] != request.requester.user_id:
+        raise forbidden("The profile of another user cannot be changed")
+    return request.requester.user_id

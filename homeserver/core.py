@@ -1,0 +1,96 @@
+"""The core of a server, wired: storage, rooms and who waits for them, without any API.
+
+``main.py`` builds the rest of the server around it; tests build small servers on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.clock import Clock
+from homeserver.protocol.signing import SigningKey
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.outliers import Outliers
+from homeserver.rooms.resolution import Resolution
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.send import Send
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.timeline import Timeline
+from homeserver.storage.database import Database
+from homeserver.storage.keys import Keys
+from homeserver.storage.numbers import Sequence
+from homeserver.sync.notifier import Notifier
+from homeserver.tasks import Background
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What everything else is given parts of; nothing is given the whole."""
+
+    db: Database
+    clock: Clock
+    server_name: str
+    signing_key: SigningKey
+    background: Background
+    positions: Sequence
+    event_nids: Sequence
+    keys: Keys
+    events: EventCache
+    states: StateStore
+    resolution: Resolution
+    rooms: Rooms
+    outliers: Outliers
+    notifier: Notifier
+    timeline: Timeline
+    send: Send
+
+
+async def open_core(db: Database, clock: Clock, server_name: str, signing_key: SigningKey) -> Core:
+    """Wire the core over an open database."""
+    background = Background()
+    positions = await Sequence.open(db, "positions")
+    event_nids = await Sequence.open(db, "events")
+    keys = Keys(db.read, db.scan, await Sequence.open(db, "keys"))
+    events = EventCache(db)
+    states = StateStore(db, keys, events, await Sequence.open(db, "overlays"))
+    resolution = Resolution(db, keys, events, states)
+    rooms = Rooms(db, events, await Sequence.open(db, "rooms"), server_name)
+    notifier = Notifier(positions.last)
+    timeline = Timeline(
+        db=db,
+        keys=keys,
+        events=events,
+        states=states,
+        resolution=resolution,
+        positions=positions,
+        event_nids=event_nids,
+        server_name=server_name,
+        announce=notifier.announce_events,
+        background=background,
+    )
+    send = Send(
+        rooms=rooms,
+        states=states,
+        timeline=timeline,
+        clock=clock,
+        server_name=server_name,
+        signing_key=signing_key,
+    )
+    return Core(
+        db=db,
+        clock=clock,
+        server_name=server_name,
+        signing_key=signing_key,
+        background=background,
+        positions=positions,
+        event_nids=event_nids,
+        keys=keys,
+        events=events,
+        states=states,
+        resolution=resolution,
+        rooms=rooms,
+        outliers=Outliers(db, keys, events, event_nids),
+        notifier=notifier,
+        timeline=timeline,
+        send=send,
+    )

@@ -1,0 +1,98 @@
+"""What operators and their machines ask: is the server well, and what has it been doing.
+
+``GET /_inglenook/health`` answers 200 or 503 with a reason; ``GET /_inglenook/metrics``
+has the counters in Prometheus' text format.  Neither says anything about people or rooms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from homeserver.rooms.announcement import NewEvents
+from homeserver.storage import health as health_storage
+from homeserver.storage.database import Database
+from homeserver.web import Access, Reply, Request, Route
+
+#: A database that does not answer for so long is not well.
+_PATIENCE_S = 5.0
+
+#: Seconds between looks at the event loop's delay.
+_LOOP_CHECK_S = 1.0
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._requests = Histogram(
+            "inglenook_request_seconds",
+            "Time to answer a request, long polls included",
+            ["method", "route", "status"],
+            registry=self.registry,
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
+        )
+        self._events = Counter(
+            "inglenook_events", "Events that became part of a room", ["origin"], registry=self.registry
+        )
+        self._loop_delay = Gauge(
+            "inglenook_event_loop_delay_seconds",
+            "How late the event loop was at its latest check",
+            registry=self.registry,
+        )
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
+
+    def count_events(self, news: NewEvents) -> None:
+        """Count events: a listener of the notifier."""
+        for stored in news.events:
+            self._events.labels("local" if stored.sent_here else "remote").inc()
+
+    async def watch_event_loop(self) -> None:
+        """Measure the event loop's delay until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LOOP_CHECK_S
+            await asyncio.sleep(_LOOP_CHECK_S)
+            self._loop_delay.set(max(0.0, loop.time() - due))
+
+
+class Health:
+    """The operators' endpoints."""
+
+    def __init__(self, db: Database, metrics: Metrics) -> None:
+        self._db = db
+        self._metrics = metrics
+
+    def health_routes(self) -> list[Route]:
+        """The row of a listener that serves ``health``."""
+        return [Route("GET", "/_inglenook/health", self.health, access=Access.PUBLIC)]
+
+    def metrics_routes(self) -> list[Route]:
+        """The row of a listener that serves ``metrics``."""
+        return [Route("GET", "/_inglenook/metrics", self.metrics, access=Access.PUBLIC)]
+
+    async def health(self, _: Request) -> Reply:
+        """Whether the database can be written to."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._db.write(health_storage.touch)
+        except Exception as error:  # whatever is wrong, the answer is that it is
+            return web.json_response({"status": "unwell", "reason": type(error).__name__}, status=503)
+        return {"status": "ok"}
+
+    async def metrics(self, _: Request) -> Reply:
+        """All counters."""
+        return web.Response(
+            body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )

@@ -1,0 +1,144 @@
+"""Taking over a room from a server that is in it: its state, and this server's join on top."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from homeserver.protocol.auth_rules import NotAllowed, check_against_state
+from homeserver.protocol.events import Event
+from homeserver.rooms.outliers import Outliers
+from homeserver.rooms.room import Room
+from homeserver.rooms.timeline import Change, Timeline
+from homeserver.storage.append import Append
+from homeserver.storage.events import SENT_HERE, StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.numbers import Sequence as NumberSequence
+
+
+class Unacceptable(Exception):
+    """What a server says of a room cannot be; the message says why."""
+
+
+class Adoption:
+    """Imports the state a ``send_join`` answers with."""
+
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        outliers: Outliers,
+        timeline: Timeline,
+        positions: NumberSequence,
+        event_nids: NumberSequence,
+    ) -> None:
+        self._keys = keys
+        self._outliers = outliers
+        self._timeline = timeline
+        self._positions = positions
+        self._event_nids = event_nids
+
+    async def adopt(
+        self, room: Room, join: Event, state: Sequence[Event], auth_chain: Sequence[Event]
+    ) -> asyncio.Future[list[StoredEvent]]:
+        """Make ``state`` the room's state, in a new epoch if it had one, and append ``join``.
+
+        The events have passed the checks that need no state.  Returns as
+        ``Timeline.stage`` does.  Raises ``Unacceptable``.  Caller holds the room lock.
+        """
+        create = _create_event(state)
+        try:
+            new, known = await self._outliers.judge(room.nid, room.rules, [*auth_chain, *state], create)
+        except ValueError as error:
+            raise Unacceptable(str(error)) from error
+        by_key = _state_by_key([known[event.event_id] for event in state if event.event_id in known])
+        _check_join(room, join, {key: stored.event for key, stored in by_key.items()})
+        missing_auth = [event_id for event_id in join.auth_events if event_id not in known]
+        if missing_auth:
+            raise Unacceptable("auth events of the join are missing")
+        join_key = await self._keys.intern(join.key)
+        await room.settle()
+
+        # Nothing is awaited from here on: what follows happens at once.
+        batch = Append(
+            room=room.row(),
+            expected_last_pos=room.last_pos if room.stored else None,
+            keys=self._outliers.unwritten_keys(new),
+            new=new,
+            clear_state=True,
+            missing=[],
+        )
+        imported, joined = self._positions.next(2), self._positions.last
+        _empty(room)
+        changes = [
+            Change(key=key, key_nid=stored.key_nid or 0, new=stored, old=None)
+            for key, stored in by_key.items()
+        ]
+        self._timeline.change_state(room, batch, changes, imported)
+        stored_join = StoredEvent(
+            nid=self._event_nids.next(),
+            room_nid=room.nid,
+            event=join,
+            pos=joined,
+            flags=SENT_HERE,
+            state_before=imported,
+            state_after=joined,
+            auth_nids=tuple(known[event_id].nid for event_id in join.auth_events),
+            key_nid=join_key,
+        )
+        old = by_key.get(join.key)
+        self._timeline.change_state(
+            room, batch, [Change(key=join.key, key_nid=join_key, new=stored_join, old=old)], joined
+        )
+        batch.entries = list({entry.key_nid: entry for entry in batch.entries}.values())
+        batch.local_memberships = list(
+            {membership.user_id: membership for membership in batch.local_memberships}.values()
+        )
+        batch.new.append(stored_join)
+        batch.missing.extend((event_id, joined) for event_id in join.prev_events)
+        room.tips = (stored_join,)
+        room.depth = join.depth
+        room.last_pos = joined
+        room.recent.clear()
+        room.recent_after = imported
+        room.remember(stored_join)
+        room.members = {user_id: room.members[user_id] for user_id in (join.sender,)}
+        return self._timeline.write(room, batch, [stored_join])
+
+
+def _create_event(state: Sequence[Event]) -> Event:
+    creates = [event for event in state if event.type == "m.room.create" and event.state_key == ""]
+    if len(creates) != 1:
+        raise Unacceptable("the state has no create event, or several")
+    return creates[0]
+
+
+def _state_by_key(state: Sequence[StoredEvent]) -> dict[tuple[str, str], StoredEvent]:
+    by_key: dict[tuple[str, str], StoredEvent] = {}
+    for stored in state:
+        if stored.event.state_key is None:
+            raise Unacceptable("the state holds a message event")
+        if stored.rejected:
+            continue
+        if by_key.setdefault(stored.event.key, stored) is not stored:
+            raise Unacceptable("the state has two events for one key")
+    return by_key
+
+
+def _check_join(room: Room, join: Event, state: dict[tuple[str, str], Event]) -> None:
+    try:
+        check_against_state(room.rules, join, lambda type_, key: state.get((type_, key)))
+    except NotAllowed as error:
+        raise Unacceptable(f"the join is not allowed by the state: {error}") from error
+
+
+def _empty(room: Room) -> None:
+    """Forget the state of an earlier stay; the log of that stay remains, in its own epoch."""
+    if room.last_pos:
+        room.epoch += 1
+    room.state = {}
+    room.members = {}
+    room.servers = {}
+    room.joined_members = room.invited_members = 0
+    room.checkpoint_ver = 0
+    room.changes_since_checkpoint = 0

@@ -1,0 +1,413 @@
+"""Who is in a room: joining, leaving, inviting, removing, knocking and forgetting, by local users.
+
+Where this server is in the room it makes the event itself; where it is not, it asks
+other servers through ``RemoteMemberships``.  Whether a membership is allowed is left to
+the auth rules, but for what they cannot know: the conditions of restricted rooms, and
+what a kick or an unban is.  Specification: client-server API, "Room membership".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from homeserver.errors import MatrixError, bad_json, forbidden, not_found
+from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
+from homeserver.protocol.events import Event
+from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.rooms.restricted_join import RestrictedJoin
+from homeserver.rooms.room import MEMBER, Room, membership_of
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.send import Draft, Send, current_state_of
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.stripped_state import identifying_state
+from homeserver.rooms.timeline import Timeline
+from homeserver.storage import account_data
+from homeserver.storage import rooms as room_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.rooms import LocalMembership
+
+_log = structlog.get_logger()
+
+#: What the server alone says in a member event.
+_AUTHORISER = "join_authorised_via_users_server"
+
+#: Memberships that can be ended.
+_PRESENT = frozenset({"join", "invite", "knock"})
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Profiles(Protocol):
+    """Tells what users call themselves."""
+
+    async def of(self, user_id: str) -> dict[str, Any]:
+        """``displayname`` and ``avatar_url`` of a local user, as far as they are set."""
+        ...
+
+
+class RemoteMemberships(Protocol):
+    """Memberships that other servers have a hand in.
+
+    Every method raises ``RemoteError`` or ``MatrixError`` when it cannot be done.
+    ``servers`` are those to ask, the most promising first.
+    """
+
+    async def join(self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        """Join a local user to a room; this server is in it when this returns."""
+        ...
+
+    async def leave(self, room: Room, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        """Reject an invite to a room, or take a knock back.
+
+        The local membership is ``leave`` when this returns, whether or not a server could be told.
+        """
+        ...
+
+    async def knock(
+        self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]
+    ) -> None:
+        """Knock on a room; the knock is a local membership when this returns."""
+        ...
+
+    async def sign_invite(self, room: Room, event: Event, invite_room_state: list[dict[str, Any]]) -> Event:
+        """The invite event with the signature of the invited user's server.
+
+        ``invite_room_state`` are PDUs.
+        """
+        ...
+
+    async def resolve_alias(self, room_alias: str) -> tuple[str, list[str]]:
+        """Room id and servers of another server's alias."""
+        ...
+
+
+class Membership:
+    """Changes memberships for local users.
+
+    Everything raises ``NotAllowed`` when the auth rules refuse it, and ``M_FORBIDDEN``
+    in a room this server is not in; ``content`` is what the member event is to say
+    beside the membership (``reason``).
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        rooms: Rooms,
+        states: StateStore,
+        timeline: Timeline,
+        send: Send,
+        profiles: Profiles,
+        remote: RemoteMemberships,
+        server_name: str,
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._states = states
+        self._timeline = timeline
+        self._send = send
+        self._profiles = profiles
+        self._remote = remote
+        self._server_name = server_name
+        self._restricted = RestrictedJoin(db, states, server_name)
+
+    async def join(
+        self,
+        user_id: str,
+        room_id: str,
+        servers: Sequence[str] = (),
+        content: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        """Join a room, through other servers where this one is not in it or nobody here may let the user in.
+
+        A user who is joined already stays so.  ``M_NOT_FOUND`` where there is no server to ask.
+        """
+        content = {**await self._profiles.of(user_id), **content, "membership": "join"}
+        room = await self._rooms.find(room_id)
+        if room is not None and self._rooms.is_in(room):
+            if await self._join_here(user_id, room_id, content) is not None:
+                return
+            servers = (*self._restricted.servers_that_may_let_in(room), *servers)
+        known = await self._servers_to_ask(user_id, room_id, room, servers)
+        await self._remote.join(room_id, known, user_id, dict(content))
+
+    async def _join_here(
+        self, user_id: str, room_id: str, content: Mapping[str, Any], *, rewrite: bool = False
+    ) -> StoredEvent | None:
+        """Join a room this server is in; ``None`` where no member here may let the user in.
+
+        ``rewrite`` changes the content of the membership of a user who is joined already.
+        """
+        async with self._here(room_id) as room:
+            member = await self._states.member(room, user_id)
+            current = membership_of(member)
+            if member is not None and current == "join" and (not rewrite or _says(member, user_id, content)):
+                return member
+            if current not in {"join", "invite", "ban"} and self._restricted.applies_to(room):
+                authoriser = await self._restricted.authoriser(room, user_id)
+                if authoriser is None:
+                    return None
+                content = {**content, _AUTHORISER: authoriser}
+            written = await self._send.stage(room, Draft(user_id, MEMBER, content, state_key=user_id))
+        return (await written)[0]
+
+    async def leave(self, user_id: str, room_id: str, content: Mapping[str, Any] = _NOTHING) -> None:
+        """Leave a room, reject an invite or take back a knock; nothing to do for one who has left.
+
+        ``M_NOT_FOUND`` for a room this server has not heard of.
+        """
+        room = await self._rooms.find(room_id)
+        if room is None:
+            raise not_found("Unknown room")
+        content = {**content, "membership": "leave"}
+        if not self._rooms.is_in(room):
+            await self._leave_elsewhere(user_id, room, content)
+            return
+        async with self._here(room_id) as room:
+            member = await self._states.member(room, user_id)
+            if member is not None and membership_of(member) == "leave":
+                return
+            written = await self._send.stage(room, Draft(user_id, MEMBER, content, state_key=user_id))
+        await written
+
+    async def leave_all(self, user_id: str) -> None:
+        """Leave every room, reject every invite and take back every knock; what fails is logged."""
+        for row in await room_storage.local_memberships_of(self._db.scan, user_id):
+            if row.membership in _PRESENT:
+                room = await self._rooms.by_nid(row.room_nid)
+                try:
+                    await self.leave(user_id, room.room_id)
+                except (MatrixError, NotAllowed) as error:
+                    _log.warning("room not left", user_id=user_id, room_id=room.room_id, reason=str(error))
+
+    async def _leave_elsewhere(self, user_id: str, room: Room, content: dict[str, Any]) -> None:
+        known = await room_storage.local_membership(self._db.read, user_id, room.nid)
+        if known is None or known.membership == "ban":
+            raise forbidden("You are not in this room")
+        if known.membership == "leave":
+            return
+        servers = await self._servers_that_know(user_id, room.room_id, room, ())
+        await self._remote.leave(room, servers, user_id, content)
+
+    async def invite(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
+    ) -> StoredEvent:
+        """Invite a user; one whom the sender has invited already is not invited again.
+
+        Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites, and what the
+        invited user's server answers.
+        """
+        content = {**content, "membership": "invite"}
+        if server_name_of(target) != self._server_name:
+            return await self._invite_elsewhere(sender, room_id, target, content)
+        if await self._blocks_invites(target):
+            raise MatrixError(403, "M_INVITE_BLOCKED", f"{target} does not accept invites")
+        content = {**await self._profiles.of(target), **content}
+        return await self._change(sender, room_id, target, content)
+
+    async def _invite_elsewhere(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any]
+    ) -> StoredEvent:
+        """Invite another server's user, whose server has to sign the event before it is in the room.
+
+        The room lock is not held while that server is asked.  What happens in the room
+        meanwhile makes the invite a fork, with the state before it as it was when it was
+        composed; it is given up where the room would not allow it any more.
+        """
+        async with self._settled(room_id) as room:
+            if room.create.event.content.get("m.federate") is False:
+                raise forbidden("This room is for users of its own server only")
+            draft = Draft(sender, MEMBER, content, state_key=target)
+            event, auth = await self._send.compose(room, draft)
+            addition = self._send.addition(room, event, auth)
+            member = await self._states.member(room, sender)
+        known = [*identifying_state(room), *([member.event] if member else [])]
+        signed = await self._remote.sign_invite(room, event, [one.pdu for one in known])
+        async with self._here(room_id) as room:
+            await self._check_current(room, signed)
+            written = await self._timeline.stage(room, [msgspec.structs.replace(addition, event=signed)])
+        return (await written)[0]
+
+    async def kick(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
+    ) -> StoredEvent:
+        """Remove a user; ``M_FORBIDDEN`` for one who is not in the room, invited or knocking."""
+        content = {**content, "membership": "leave"}
+        refusal = forbidden(f"{target} is not in the room")
+        return await self._change(sender, room_id, target, content, only_from=_PRESENT, refusal=refusal)
+
+    async def ban(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
+    ) -> StoredEvent:
+        """Ban a user, who is removed if need be."""
+        return await self._change(sender, room_id, target, {**content, "membership": "ban"})
+
+    async def unban(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
+    ) -> StoredEvent:
+        """Lift a ban; ``M_BAD_STATE`` for a user who is not banned."""
+        content = {**content, "membership": "leave"}
+        refusal = MatrixError(403, "M_BAD_STATE", f"{target} is not banned")
+        return await self._change(sender, room_id, target, content, only_from=("ban",), refusal=refusal)
+
+    async def knock(
+        self,
+        user_id: str,
+        room_id: str,
+        servers: Sequence[str] = (),
+        content: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        """Ask to be let in; ``M_NOT_FOUND`` where there is no server to ask."""
+        content = {**await self._profiles.of(user_id), **content, "membership": "knock"}
+        room = await self._rooms.find(room_id)
+        if room is not None and self._rooms.is_in(room):
+            await self._change(user_id, room_id, user_id, content)
+            return
+        known = await self._servers_to_ask(user_id, room_id, room, servers)
+        await self._remote.knock(room_id, known, user_id, content)
+
+    async def forget(self, user_id: str, room_id: str) -> None:
+        """Forget a room; ``M_UNKNOWN`` for one the user has not left, ``M_NOT_FOUND`` for others."""
+        room = await self._rooms.find(room_id)
+        if room is None:
+            raise not_found("Unknown room")
+        known = await room_storage.local_membership(self._db.read, user_id, room.nid)
+        if known is None:
+            raise not_found("You have never had to do with this room")
+        if known.membership in _PRESENT:
+            raise MatrixError(400, "M_UNKNOWN", f"{user_id} is in room {room_id}")
+        await self._db.write(lambda tx: room_storage.forget(tx, user_id, room.nid))
+
+    async def set_member(
+        self, sender: str, room_id: str, target: str, content: Mapping[str, Any]
+    ) -> StoredEvent:
+        """Send an ``m.room.member`` event as a client wrote it.
+
+        ``M_BAD_JSON`` for one without a membership.
+        """
+        membership = content.get("membership")
+        if not isinstance(membership, str):
+            raise bad_json("A member event needs a membership")
+        content = {name: value for name, value in content.items() if name != _AUTHORISER}
+        if membership == "invite":
+            return await self.invite(sender, room_id, target, content)
+        if membership == "join" and sender == target:
+            joined = await self._join_here(sender, room_id, content, rewrite=True)
+            if joined is None:
+                raise forbidden("Nobody on this server may let you in")
+            return joined
+        return await self._change(sender, room_id, target, content)
+
+    async def profile_changed(self, user_id: str, displayname: str | None, avatar_url: str | None) -> None:
+        """Show a user's new profile in every room they are joined to; a room that refuses it is logged."""
+        profile = {"displayname": displayname, "avatar_url": avatar_url}
+        content = {name: value for name, value in profile.items() if value is not None}
+        content["membership"] = "join"
+        for row in await room_storage.local_memberships_of(self._db.scan, user_id):
+            if row.membership != "join":
+                continue
+            room = await self._rooms.by_nid(row.room_nid)
+            try:
+                await self._change(user_id, room.room_id, user_id, content, only_from=("join",))
+            except (MatrixError, NotAllowed) as error:
+                _log.warning("profile not shown", user_id=user_id, room_id=room.room_id, reason=str(error))
+
+    async def _change(
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        content: Mapping[str, Any],
+        *,
+        only_from: Collection[str] | None = None,
+        refusal: MatrixError | None = None,
+    ) -> StoredEvent:
+        """Send a member event in a room this server is in.
+
+        ``refusal`` is raised unless the target's membership is one of ``only_from``.  What
+        the sender has said already is not said again.
+        """
+        async with self._here(room_id) as room:
+            member = await self._states.member(room, target)
+            if only_from is not None and membership_of(member) not in only_from:
+                raise refusal or forbidden(f"{target} is not in the room")
+            if member is not None and _says(member, sender, content):
+                return member
+            written = await self._send.stage(room, Draft(sender, MEMBER, content, state_key=target))
+        return (await written)[0]
+
+    @contextlib.asynccontextmanager
+    async def _here(self, room_id: str) -> AsyncIterator[Room]:
+        async with self._rooms.lock(room_id) as room:
+            if not self._rooms.is_in(room):
+                raise forbidden("You are not in this room")
+            yield room
+
+    @contextlib.asynccontextmanager
+    async def _settled(self, room_id: str) -> AsyncIterator[Room]:
+        """The room with its lock held and nothing left to write: what is composed then outlives the lock."""
+        while True:
+            async with self._here(room_id) as room:
+                await room.settle()
+                if not room.broken:
+                    yield room
+                    return
+
+    async def _check_current(self, room: Room, event: Event) -> None:
+        keys = auth_types_for(
+            room.rules,
+            type=event.type,
+            sender=event.sender,
+            state_key=event.state_key,
+            content=event.content,
+        )
+        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
+        check_against_state(room.rules, event, current_state_of(room))
+
+    async def _servers_to_ask(
+        self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
+    ) -> list[str]:
+        others = await self._servers_that_know(user_id, room_id, room, servers)
+        if not others:
+            raise not_found("There is no server known that is in this room")
+        return others
+
+    async def _servers_that_know(
+        self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
+    ) -> list[str]:
+        """Servers that may be in a room: those given, those its invite speaks of, the one that made it."""
+        found = list(servers)
+        if room is not None:
+            known = await room_storage.local_membership(self._db.read, user_id, room.nid)
+            found += [server_name_of(user) for user in _users_spoken_of(known)]
+            found += room.servers
+        if ":" in room_id:
+            found.append(server_name_of(room_id))
+        return [server for server in dict.fromkeys(found) if server != self._server_name]
+
+    async def _blocks_invites(self, user_id: str) -> bool:
+        """Specification: client-server API, "Invite permission"."""
+        text = await account_data.content(
+            self._db.read, user_id, account_data.GLOBAL, "m.invite_permission_config"
+        )
+        content = msgspec.json.decode(text) if text else {}
+        return isinstance(content, dict) and content.get("default_action") == "block"
+
+
+def _says(member: StoredEvent, sender: str, content: Mapping[str, Any]) -> bool:
+    return member.event.sender == sender and member.event.content == content
+
+
+def _users_spoken_of(known: LocalMembership | None) -> list[str]:
+    """Who sent an invite, and the state that came with it or with the answer to a knock."""
+    if known is None or known.membership not in {"invite", "knock"}:
+        return []
+    events = msgspec.json.decode(known.stripped_state) if known.stripped_state else []
+    senders = [event.get("sender") for event in events if isinstance(event, dict)]
+    return [known.sender, *(sender for sender in senders if isinstance(sender, str) and is_user_id(sender))]

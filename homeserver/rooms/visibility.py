@@ -1,0 +1,177 @@
+"""Which events of a room somebody may see, and what they were in the room at each of them.
+
+Finds the state the rules of ``protocol/visibility.py`` look at: from the log of the two
+keys they need, which is read once however many events are asked about, and from
+overlays for events on forks.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from homeserver.protocol.events import StateKey
+from homeserver.protocol.visibility import may_see_event, visibility_of
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.state_store import StateStore
+from homeserver.storage import state as state_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.state import NO_EVENT
+
+HISTORY_VISIBILITY = ("m.room.history_visibility", "")
+
+
+class SeenEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """An event that somebody may see."""
+
+    stored: StoredEvent
+    #: Their membership at the event, the event's own effect included; ``leave`` for none.
+    membership: str
+
+
+class _History(msgspec.Struct, frozen=True, gc=False):
+    """The values one key has had in a room's current state, oldest first."""
+
+    key: StateKey
+    key_nid: int | None
+    versions: tuple[int, ...]
+    events: tuple[StoredEvent | None, ...]
+
+    def at(self, version: int) -> StoredEvent | None:
+        index = bisect.bisect_right(self.versions, version)
+        return self.events[index - 1] if index else None
+
+
+class Visibility:
+    """Tells what people may see of rooms' histories."""
+
+    def __init__(self, db: Database, keys: Keys, events: EventCache, states: StateStore) -> None:
+        self._db = db
+        self._keys = keys
+        self._events = events
+        self._states = states
+
+    async def visible(
+        self,
+        room: Room,
+        user_id: str,
+        events: Iterable[StoredEvent],
+        *,
+        joined_since: int | None = None,
+    ) -> list[SeenEvent]:
+        """Those of the events that a user may see, in the order they came.
+
+        ``joined_since`` is a position from which on the user is known to have been joined
+        without a break: events that build on it need no look at anything.
+        """
+        seen: list[SeenEvent] = []
+        histories: tuple[_History, _History] | None = None
+        for stored in events:
+            if stored.hidden or stored.state_before is None:
+                continue
+            if joined_since is not None and stored.state_before >= joined_since:
+                seen.append(SeenEvent(stored, _member_after(stored, user_id) or "join"))
+                continue
+            if histories is None:
+                histories = (
+                    await self._history(room, HISTORY_VISIBILITY),
+                    await self._history(room, (MEMBER, user_id)),
+                )
+            one = await self._judge(room, user_id, stored, *histories)
+            if one is not None:
+                seen.append(one)
+        return seen
+
+    async def may_see(self, room: Room, user_id: str, stored: StoredEvent) -> bool:
+        """Whether a user may see one event."""
+        return bool(await self.visible(room, user_id, [stored]))
+
+    async def joined_since(self, room: Room, user_id: str, upto: int) -> int | None:
+        """The position of the join that still held at ``upto``; ``None`` for who was not joined then."""
+        history = await self._history(room, (MEMBER, user_id))
+        since: int | None = None
+        for version, stored in zip(history.versions, history.events, strict=True):
+            if version > upto:
+                break
+            if _membership(stored) != "join":
+                since = None
+            elif since is None:
+                since = version
+        return since
+
+    async def membership_at(self, room: Room, user_id: str, pos: int) -> tuple[int, StoredEvent] | None:
+        """The member event in force at a position, with the position that put it there."""
+        history = await self._history(room, (MEMBER, user_id))
+        index = bisect.bisect_right(history.versions, pos)
+        stored = history.events[index - 1] if index else None
+        return (history.versions[index - 1], stored) if stored is not None else None
+
+    async def _judge(
+        self, room: Room, user_id: str, stored: StoredEvent, visibility: _History, member: _History
+    ) -> SeenEvent | None:
+        visibility_event = await self._at(room, stored, visibility)
+        before = _membership(await self._at(room, stored, member))
+        own = _member_after(stored, user_id)
+        is_visibility = stored.event.type == HISTORY_VISIBILITY[0] and stored.event.state_key == ""
+        allowed = may_see_event(
+            visibility=visibility_of(visibility_event.event.content if visibility_event else None),
+            membership_at_event=before,
+            joined_since=_joined_after(member, stored.pos if stored.pos is not None else 0),
+            visibility_after=visibility_of(stored.event.content) if is_visibility else None,
+            membership_after=own,
+        )
+        return SeenEvent(stored, own or before or "leave") if allowed else None
+
+    async def _at(self, room: Room, stored: StoredEvent, history: _History) -> StoredEvent | None:
+        """One key of the state before an event."""
+        ref = stored.state_before or 0
+        if ref >= 0:
+            return history.at(ref)
+        if history.key_nid is None:
+            return None
+        nid = await self._states.value_at(room, ref, history.key_nid)
+        return (await self._events.by_nids([nid]))[nid] if nid != NO_EVENT else None
+
+    async def _history(self, room: Room, key: StateKey) -> _History:
+        key_nid = await self._keys.find(key)
+        if key_nid is None:
+            return _History(key, None, (), ())
+        log = [
+            change
+            for epoch in range(room.epoch + 1)  # positions only grow, from one epoch to the next too
+            for change in await state_storage.history_of(self._db.read, room.nid, epoch, key_nid)
+        ]
+        events = await self._events.by_nids([nid for _, nid in log if nid != NO_EVENT])
+        return _History(
+            key, key_nid, tuple(ver for ver, _ in log), tuple(events.get(nid) for _, nid in log)
+        )
+
+
+def only_events(seen: Sequence[SeenEvent]) -> list[StoredEvent]:
+    """The events themselves."""
+    return [one.stored for one in seen]
+
+
+def _joined_after(member: _History, pos: int) -> bool:
+    """Whether a user joined after a position; who is joined now did so after whatever they missed."""
+    return any(
+        _membership(stored) == "join" and (version > pos or index == len(member.events) - 1)
+        for index, (version, stored) in enumerate(zip(member.versions, member.events, strict=True))
+    )
+
+
+def _membership(stored: StoredEvent | None) -> str | None:
+    membership = stored.event.content.get("membership") if stored is not None else None
+    return membership if isinstance(membership, str) else None
+
+
+def _member_after(stored: StoredEvent, user_id: str) -> str | None:
+    """The membership an event gives a user, when it is one of theirs."""
+    if stored.event.type != MEMBER or stored.event.state_key != user_id:
+        return None
+    return _membership(stored) or "leave"

@@ -1,0 +1,60 @@
+"""The last known presence of users, and who shares a room with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from homeserver.storage.database import Reader, Transaction
+
+
+class StoredPresence(msgspec.Struct, frozen=True, gc=False):
+    """A user's presence as it was last set; ``last_active_at`` in milliseconds since the epoch."""
+
+    user_id: str
+    presence: str
+    status_msg: str | None
+    last_active_at: int
+
+
+async def of_user(r: Reader, user_id: str) -> StoredPresence | None:
+    """The last known presence of a user."""
+    row = await r.fetch_row(
+        "SELECT user_id, presence, status_msg, last_active_at FROM presence WHERE user_id = $1", user_id
+    )
+    return StoredPresence(*row) if row else None
+
+
+async def put(tx: Transaction, presence: StoredPresence) -> None:
+    """Store a user's presence."""
+    await tx.execute(
+        """INSERT INTO presence (user_id, presence, status_msg, last_active_at) VALUES ($1, $2, $3, $4)
+           ON CONFLICT (user_id) DO UPDATE SET presence = excluded.presence,
+               status_msg = excluded.status_msg, last_active_at = excluded.last_active_at""",
+        presence.user_id,
+        presence.presence,
+        presence.status_msg,
+        presence.last_active_at,
+    )
+
+
+async def rooms_joined_among(r: Reader, user_id: str, room_nids: Sequence[int]) -> list[int]:
+    """Those of the rooms that any user, local or not, is joined to."""
+    rows = await r.fetch_in(
+        """SELECT c.room_nid FROM current_state c JOIN state_keys k ON k.key_nid = c.key_nid
+           WHERE c.room_nid IN $1 AND k.type = 'm.room.member' AND k.state_key = $2 AND c.membership = 1""",
+        room_nids,
+        user_id,
+    )
+    return [row[0] for row in rows]
+
+
+async def rooms_of(r: Reader, user_id: str) -> list[int]:
+    """The rooms that any user, local or not, is joined to."""
+    rows = await r.fetch(
+        """SELECT c.room_nid FROM current_state c JOIN state_keys k ON k.key_nid = c.key_nid
+           WHERE k.type = 'm.room.member' AND k.state_key = $1 AND c.membership = 1""",
+        user_id,
+    )
+    return [row[0] for row in rows]

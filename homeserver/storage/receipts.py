@@ -1,0 +1,74 @@
+"""Receipts: up to which event users have read each room (client-server API, "Receipts")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from homeserver.storage.database import Reader, Transaction
+
+#: The thread id of a receipt that is for no thread.
+UNTHREADED = ""
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """One receipt; ``pos`` is the stream position of its last change."""
+
+    user_id: str
+    type: str
+    #: ``UNTHREADED``, ``main`` or the id of a thread's root.
+    thread_id: str
+    event_id: str
+    #: The timeline position of the event; that of the receipt when the event is not here.
+    event_pos: int
+    #: Milliseconds since the epoch.
+    ts: int
+    pos: int
+
+
+_RECEIPT = "SELECT user_id, type, thread_id, event_id, event_pos, ts, pos FROM receipts"
+
+
+async def advance(tx: Transaction, room_nid: int, receipt: Receipt) -> bool:
+    """Store a receipt; false, and nothing stored, when it is not ahead of the one there is."""
+    return bool(
+        await tx.execute(
+            """INSERT INTO receipts (room_nid, user_id, type, thread_id, event_id, event_pos, ts, pos)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+               ON CONFLICT (room_nid, user_id, type, thread_id) DO UPDATE SET
+                   event_id = excluded.event_id, event_pos = excluded.event_pos,
+                   ts = excluded.ts, pos = excluded.pos
+               WHERE excluded.event_pos > receipts.event_pos""",
+            room_nid,
+            receipt.user_id,
+            receipt.type,
+            receipt.thread_id,
+            receipt.event_id,
+            receipt.event_pos,
+            receipt.ts,
+            receipt.pos,
+        )
+    )
+
+
+async def changed(r: Reader, room_nid: int, after: int, upto: int) -> list[Receipt]:
+    """A room's receipts that changed in ``(after, upto]``, oldest change first."""
+    rows = await r.fetch(
+        f"{_RECEIPT} WHERE room_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos", room_nid, after, upto
+    )
+    return [Receipt(*row) for row in rows]
+
+
+async def of_user(r: Reader, room_nid: int, user_id: str) -> list[Receipt]:
+    """Every receipt of one user in a room."""
+    rows = await r.fetch(f"{_RECEIPT} WHERE room_nid = $1 AND user_id = $2", room_nid, user_id)
+    return [Receipt(*row) for row in rows]
+
+
+async def newest(r: Reader, room_nids: Sequence[int]) -> dict[int, int]:
+    """The position of each room's newest receipt; rooms without receipts are left out."""
+    rows = await r.fetch_in(
+        "SELECT room_nid, MAX(pos) FROM receipts WHERE room_nid IN $1 GROUP BY room_nid", room_nids
+    )
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,193 @@
+"""The push rules users make for themselves: storing, ordering and checking them.
+
+What is stored, as account data ``m.push_rules``, are the user's own rules and their
+changes to the predefined ones; a user's ruleset is put together from these and
+the predefined rules of today.  Evaluating rules is ``protocol/push_rules``.
+Specification: client-server API, "Push Rules API".
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+from homeserver.errors import MatrixError, bad_json, invalid_param, not_found
+from homeserver.protocol.push_rules import KINDS, Rule, Ruleset, ruleset_of
+from homeserver.users.account_data import AccountData
+
+PUSH_RULES = "m.push_rules"
+
+#: More rules of one kind than anybody writes by hand.
+_MAX_RULES = 1_000
+_FORBIDDEN_IN_ID = re.compile(r"^\.|[/\\]")
+
+
+class PushRules:
+    """The rulesets of local users."""
+
+    def __init__(self, account_data: AccountData) -> None:
+        self._account_data = account_data
+
+    async def ruleset(self, user_id: str) -> Ruleset:
+        """The user's whole ruleset, predefined rules included."""
+        return whole_ruleset(user_id, await self._account_data.content(user_id, PUSH_RULES))
+
+    async def event_content(self, user_id: str) -> dict[str, Any]:
+        """The content of the ``m.push_rules`` event that clients are given."""
+        return {"global": await self.ruleset(user_id)}
+
+    async def rule(self, user_id: str, kind: str, rule_id: str) -> Rule:
+        """One rule; ``M_NOT_FOUND``, or ``M_INVALID_PARAM`` for a kind that is none."""
+        return _find(await self.ruleset(user_id), kind, rule_id)
+
+    async def put(
+        self,
+        user_id: str,
+        kind: str,
+        rule: Rule,
+        *,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        """Make or replace a rule of the user's own.
+
+        ``before`` and ``after`` name the own rule that is to be just less or just more
+        important; a new rule is the most important otherwise.  ``M_UNKNOWN`` when that
+        rule is not there.
+        """
+        await self._change(user_id, lambda ruleset: put_rule(ruleset, kind, rule, before=before, after=after))
+
+    async def delete(self, user_id: str, kind: str, rule_id: str) -> None:
+        """Remove a rule of the user's own; ``M_NOT_FOUND``, ``M_INVALID_PARAM`` for predefined rules."""
+        await self._change(user_id, lambda ruleset: delete_rule(ruleset, kind, rule_id))
+
+    async def set_enabled(self, user_id: str, kind: str, rule_id: str, enabled: bool) -> None:
+        """Switch a rule on or off, predefined ones too."""
+        await self._change(user_id, lambda ruleset: _find(ruleset, kind, rule_id).update(enabled=enabled))
+
+    async def set_actions(self, user_id: str, kind: str, rule_id: str, actions: list[Any]) -> None:
+        """Replace a rule's actions, predefined ones too."""
+        check_actions(actions)
+        await self._change(user_id, lambda ruleset: _find(ruleset, kind, rule_id).update(actions=actions))
+
+    async def _change(self, user_id: str, edit: Callable[[Ruleset], None]) -> None:
+        def change(content: dict[str, Any]) -> dict[str, Any]:
+            ruleset = whole_ruleset(user_id, content)
+            edit(ruleset)
+            return {"global": ruleset}
+
+        await self._account_data.change(user_id, PUSH_RULES, change)
+
+
+def whole_ruleset(user_id: str, content: dict[str, Any] | None) -> Ruleset:
+    """The ruleset that stored content stands for; what is not of a rule's shape is left out."""
+    stored = (content or {}).get("global")
+    own: dict[str, list[Rule]] = {}
+    changed: dict[tuple[str, str], Rule] = {}
+    for kind in KINDS:
+        rules = stored.get(kind) if isinstance(stored, dict) else None
+        for rule in rules if isinstance(rules, list) else ():
+            if not isinstance(rule, dict) or not isinstance(rule.get("rule_id"), str):
+                continue
+            if rule["rule_id"].startswith("."):
+                changed[kind, rule["rule_id"]] = {
+                    name: rule[name] for name in ("enabled", "actions") if name in rule
+                }
+            else:
+                own.setdefault(kind, []).append(copy.deepcopy(rule))
+    return ruleset_of(user_id, own, changed)
+
+
+def put_rule(
+    ruleset: Ruleset, kind: str, rule: Rule, *, before: str | None = None, after: str | None = None
+) -> None:
+    """Make or replace an own rule in ``ruleset``; see ``PushRules.put``."""
+    rules = _rules(ruleset, kind)
+    if sum(not each["default"] for each in rules) >= _MAX_RULES:
+        raise invalid_param(f"There are at most {_MAX_RULES} rules of a kind")
+    old_index = next((i for i, each in enumerate(rules) if each["rule_id"] == rule["rule_id"]), None)
+    kept_enabled = True
+    if old_index is not None:
+        kept_enabled = rules.pop(old_index)["enabled"]
+    rules.insert(
+        _place(rules, before=before, after=after, otherwise=old_index),
+        {**rule, "default": False, "enabled": kept_enabled},
+    )
+
+
+def delete_rule(ruleset: Ruleset, kind: str, rule_id: str) -> None:
+    """Remove an own rule from ``ruleset``; see ``PushRules.delete``."""
+    rule = _find(ruleset, kind, rule_id)
+    if rule["default"]:
+        raise invalid_param("A predefined rule can be switched off, but not removed")
+    ruleset[kind].remove(rule)
+
+
+def read_rule(kind: str, rule_id: str, body: dict[str, Any]) -> Rule:
+    """The rule a client asks to make.
+
+    Raises ``M_INVALID_PARAM`` for an id or kind that cannot be, ``M_MISSING_PARAM`` and
+    ``M_BAD_JSON`` for the rest.
+    """
+    if kind not in KINDS:
+        raise invalid_param("That is not a kind of push rule")
+    if not rule_id or _FORBIDDEN_IN_ID.search(rule_id):
+        raise invalid_param("A rule's ID must not begin with a dot or hold slashes")
+    if "actions" not in body:
+        raise MatrixError(400, "M_MISSING_PARAM", "'actions' is missing")
+    check_actions(body["actions"])
+    rule: Rule = {"rule_id": rule_id, "actions": body["actions"]}
+    if kind == "content":
+        if not isinstance(body.get("pattern"), str):
+            raise MatrixError(400, "M_MISSING_PARAM", "A content rule needs a 'pattern'")
+        rule["pattern"] = body["pattern"]
+    elif kind in ("override", "underride"):
+        rule["conditions"] = _checked_conditions(body.get("conditions", []))
+    return rule
+
+
+def check_actions(actions: Any) -> None:
+    """Whether this is a list of actions; ``M_BAD_JSON`` if not."""
+    if not isinstance(actions, list):
+        raise bad_json("'actions' must be a list")
+    for action in actions:
+        is_tweak = isinstance(action, dict) and isinstance(action.get("set_tweak"), str)
+        if not is_tweak and action not in ("notify", "dont_notify", "coalesce"):
+            raise bad_json("An action is 'notify' or sets a tweak")
+
+
+def _checked_conditions(conditions: Any) -> list[Any]:
+    if not isinstance(conditions, list):
+        raise bad_json("'conditions' must be a list")
+    for condition in conditions:
+        if not isinstance(condition, dict) or not isinstance(condition.get("kind"), str):
+            raise bad_json("A condition is an object with a 'kind'")
+    return conditions
+
+
+def _rules(ruleset: Ruleset, kind: str) -> list[Rule]:
+    if kind not in KINDS:
+        raise invalid_param("That is not a kind of push rule")
+    return ruleset[kind]
+
+
+def _find(ruleset: Ruleset, kind: str, rule_id: str) -> Rule:
+    for rule in _rules(ruleset, kind):
+        if rule["rule_id"] == rule_id:
+            return rule
+    raise not_found("There is no such push rule")
+
+
+def _place(rules: list[Rule], *, before: str | None, after: str | None, otherwise: int | None) -> int:
+    """Where a rule goes among the others; own rules stand before the predefined, but for the master."""
+    own = [i for i, rule in enumerate(rules) if not rule["default"]]
+    first = 1 if rules and rules[0]["rule_id"] == ".m.rule.master" else 0
+    neighbour = before if before is not None else after
+    if neighbour is None:
+        return first if otherwise is None else otherwise
+    for i in own:
+        if rules[i]["rule_id"] == neighbour:
+            return i if before is not None else i + 1
+    raise MatrixError(400, "M_UNKNOWN", "'before' or 'after' names no rule of yours")

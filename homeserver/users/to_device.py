@@ -1,0 +1,166 @@
+"""Messages from device to device: delivered to each device once, in order.
+
+What they say is nobody's business here.  Messages wait in the database until the
+receiving device shows, by the token of its next sync, that it has them.
+Specification: client-server API, "Send-to-Device messaging"; server-server API, the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from homeserver.clock import Clock
+from homeserver.errors import bad_json
+from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.rooms.edus import News, RemoteEdus
+from homeserver.storage import devices as device_storage
+from homeserver.storage import to_device as storage
+from homeserver.storage import transaction_ids
+from homeserver.storage.database import Database, Transaction
+from homeserver.storage.numbers import Sequence
+
+#: Stands for every device of a user.
+ALL_DEVICES = "*"
+
+_MAX_EDU_MESSAGES = 1000
+_MAX_MESSAGE_ID = 256
+_MAX_MESSAGE_BYTES = 65_536
+
+#: User id to device id (or ``ALL_DEVICES``) to content.
+Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+class ToDevice:
+    """Sends messages to devices, here and elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        positions: Sequence,
+        clock: Clock,
+        news: News,
+        edus: RemoteEdus,
+        server_name: str,
+    ) -> None:
+        self._db = db
+        self._positions = positions
+        self._clock = clock
+        self._news = news
+        self._edus = edus
+        self._server_name = server_name
+
+    async def send(
+        self, sender: str, device_id: str | None, type_: str, txn_id: str, messages: Messages
+    ) -> None:
+        """Deliver a local user's messages; repeating a transaction id does nothing.
+
+        Messages to devices that do not exist are lost.  ``M_BAD_JSON`` for what is no user id.
+        """
+        if not all(is_user_id(user_id) for user_id in messages):
+            raise bad_json("'messages' has a key that is not a user ID")
+        local, remote = self._by_server(messages)
+        scope = f"sendToDevice/{type_}"
+        now = self._clock.now_ms()
+
+        async def is_new(tx: Transaction) -> bool:
+            """Note the transaction id; a device that names none cannot repeat itself."""
+            if device_id is None:
+                return True
+            if await transaction_ids.event_id(tx, sender, device_id, scope, txn_id) is not None:
+                return False
+            await transaction_ids.add(tx, sender, device_id, scope, txn_id, event_id="", now=now)
+            return True
+
+        pos = self._positions.next()
+
+        async def work(tx: Transaction) -> bool:
+            if not await is_new(tx):
+                return False
+            await _store(tx, pos, sender, type_, local)
+            return True
+
+        if not await self._db.write(work):
+            return
+        self._news.announce(pos, users=local)
+        for server, for_server in remote.items():
+            content = {
+                "sender": sender,
+                "type": type_,
+                "message_id": secrets.token_hex(16),
+                "messages": for_server,
+            }
+            self._edus.send_edu(server, "m.direct_to_device", content, durable=True)
+
+    async def receive(self, origin: str, content: dict[str, Any]) -> None:
+        """Take in an ``m.direct_to_device`` EDU; one that came before, or is malformed, is passed over."""
+        sender, type_, message_id = (content.get(name) for name in ("sender", "type", "message_id"))
+        if not isinstance(sender, str) or not is_user_id(sender) or server_name_of(sender) != origin:
+            return
+        if not isinstance(type_, str) or not isinstance(message_id, str) or len(message_id) > _MAX_MESSAGE_ID:
+            return
+        local = self._acceptable(content.get("messages"))
+        now = self._clock.now_ms()
+        pos = self._positions.next()
+
+        async def work(tx: Transaction) -> None:
+            if await storage.note_received(tx, origin, message_id, now):
+                await _store(tx, pos, sender, type_, local)
+
+        await self._db.write(work)
+        self._news.announce(pos, users=local)
+
+    async def waiting(
+        self, user_id: str, device_id: str, after: int, upto: int, *, limit: int
+    ) -> list[tuple[int, str]]:
+        """``(pos, event JSON)`` of what waits for a device, oldest first."""
+        return await storage.waiting(self._db.read, user_id, device_id, after, upto, limit=limit)
+
+    async def received(self, user_id: str, device_id: str, upto: int) -> None:
+        """A device has everything up to a position: delete it."""
+        if await storage.any_upto(self._db.read, user_id, device_id, upto):
+            await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))
+
+    def _by_server(self, messages: Messages) -> tuple[Messages, dict[str, dict[str, Any]]]:
+        local: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+        remote: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        for user_id, by_device in messages.items():
+            server = server_name_of(user_id)
+            if server == self._server_name:
+                local[user_id] = by_device
+            else:
+                remote[server][user_id] = dict(by_device)
+        return local, remote
+
+    def _acceptable(self, messages: object) -> Messages:
+        """What another server may deliver here: to our users, in bounded number and size."""
+        accepted: dict[str, dict[str, Mapping[str, Any]]] = {}
+        if not isinstance(messages, dict):
+            return accepted
+        for user_id, by_device in list(messages.items())[:_MAX_EDU_MESSAGES]:
+            if not is_user_id(user_id) or server_name_of(user_id) != self._server_name:
+                continue
+            if isinstance(by_device, dict):
+                accepted[user_id] = {
+                    device_id: content
+                    for device_id, content in list(by_device.items())[:_MAX_EDU_MESSAGES]
+                    if isinstance(content, dict)
+                }
+        return accepted
+
+
+async def _store(tx: Transaction, pos: int, sender: str, type_: str, messages: Messages) -> None:
+    rows = []
+    for user_id, by_device in messages.items():
+        for device_id in await device_storage.device_ids(tx, user_id):
+            content = by_device.get(device_id, by_device.get(ALL_DEVICES))
+            if content is not None:
+                message = orjson.dumps({"type": type_, "sender": sender, "content": content})
+                if len(message) <= _MAX_MESSAGE_BYTES:
+                    rows.append((user_id, device_id, message.decode()))
+    await storage.add(tx, rows, pos)

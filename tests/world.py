@@ -1,0 +1,281 @@
+"""A homeserver's rooms in one process, for tests that read like the story they tell.
+
+``World`` wires the core as ``main.py`` does, over a database a fixture opened, with a clock
+that stands still and nobody on the other side of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeserver.clock import FakeClock
+from homeserver.errors import RemoteError
+from homeserver.protocol.events import Event
+from homeserver.protocol.signing import SigningKey, generate_signing_key
+from homeserver.rooms.announcement import NewEvents
+from homeserver.rooms.create import CreateRoom
+from homeserver.rooms.directory import Directory
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.membership import Membership
+from homeserver.rooms.new_room import InitialState, NewRoom, Preset
+from homeserver.rooms.resolution import Resolution
+from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.send import Draft, Send
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.timeline import Timeline
+from homeserver.rooms.upgrade import UpgradeRoom
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.keys import Keys
+from homeserver.storage.numbers import Sequence as NumberSequence
+from homeserver.tasks import Background
+
+SERVER = "here.example"
+ELSEWHERE = "elsewhere.example"
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+@dataclass
+class KnownProfiles:
+    """Profiles as the test sets them."""
+
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def of(self, user_id: str) -> dict[str, Any]:
+        return self.profiles.get(user_id, {})
+
+
+@dataclass
+class NobodyElse:
+    """Other servers, none of which can be reached; what they were asked for is kept."""
+
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    aliases: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+
+    async def join(self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        self.asked.append(("join", room_id, list(servers), user_id, content))
+        raise unreachable(servers[0])
+
+    async def leave(self, room: Room, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        self.asked.append(("leave", room.room_id, list(servers), user_id, content))
+
+    async def knock(
+        self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]
+    ) -> None:
+        self.asked.append(("knock", room_id, list(servers), user_id, content))
+        raise unreachable(servers[0])
+
+    async def sign_invite(self, room: Room, event: Event, invite_room_state: list[dict[str, Any]]) -> Event:
+        self.asked.append(("invite", room.room_id, event.state_key, invite_room_state))
+        raise unreachable(ELSEWHERE)
+
+    async def resolve_alias(self, room_alias: str) -> tuple[str, list[str]]:
+        if room_alias not in self.aliases:
+            raise unreachable(ELSEWHERE)
+        return self.aliases[room_alias]
+
+
+def unreachable(server_name: str) -> RemoteError:
+    return RemoteError(server_name, "no route to host", reachable=False, transient=True)
+
+
+@dataclass
+class World:
+    """The objects of ``homeserver/rooms/`` over one database; ``announced`` is what readers were told."""
+
+    db: Database
+    clock: FakeClock
+    key: SigningKey
+    positions: NumberSequence
+    event_nids: NumberSequence
+    events: EventCache
+    keys: Keys
+    states: StateStore
+    resolution: Resolution
+    rooms: Rooms
+    timeline: Timeline
+    send: Send
+    profiles: KnownProfiles
+    remote: NobodyElse
+    membership: Membership
+    create: CreateRoom
+    directory: Directory
+    upgrade: UpgradeRoom
+    announced: list[NewEvents]
+    background: Background
+
+    @classmethod
+    async def open(cls, db: Database, *, remote: NobodyElse | None = None) -> World:
+        """A world over ``db``; opened again over the same database it is the server after a restart."""
+        clock, key, background = FakeClock(), generate_signing_key("a_test"), Background()
+        announced: list[NewEvents] = []
+        numbers = {
+            name: await NumberSequence.open(db, name)
+            for name in ("positions", "events", "rooms", "keys", "overlays")
+        }
+        events, keys = EventCache(db), Keys(db.read, db.scan, numbers["keys"])
+        states = StateStore(db, keys, events, numbers["overlays"])
+        resolution = Resolution(db, keys, events, states)
+        rooms = Rooms(db, events, numbers["rooms"], SERVER)
+        timeline = Timeline(
+            db=db,
+            keys=keys,
+            events=events,
+            states=states,
+            resolution=resolution,
+            positions=numbers["positions"],
+            event_nids=numbers["events"],
+            server_name=SERVER,
+            announce=announced.append,
+            background=background,
+        )
+        send = Send(
+            rooms=rooms, states=states, timeline=timeline, clock=clock, server_name=SERVER, signing_key=key
+        )
+        profiles, remote = KnownProfiles(), remote or NobodyElse()
+        membership = Membership(
+            db=db,
+            rooms=rooms,
+            states=states,
+            timeline=timeline,
+            send=send,
+            profiles=profiles,
+            remote=remote,
+            server_name=SERVER,
+        )
+        create = CreateRoom(
+            db=db,
+            rooms=rooms,
+            timeline=timeline,
+            membership=membership,
+            profiles=profiles,
+            clock=clock,
+            server_name=SERVER,
+            signing_key=key,
+        )
+        directory = Directory(db=db, rooms=rooms, states=states, send=send, remote=remote, server_name=SERVER)
+        upgrade = UpgradeRoom(db=db, rooms=rooms, states=states, send=send, create=create, profiles=profiles)
+        return cls(
+            db=db,
+            clock=clock,
+            key=key,
+            positions=numbers["positions"],
+            event_nids=numbers["events"],
+            events=events,
+            keys=keys,
+            states=states,
+            resolution=resolution,
+            rooms=rooms,
+            timeline=timeline,
+            send=send,
+            profiles=profiles,
+            remote=remote,
+            membership=membership,
+            create=create,
+            directory=directory,
+            upgrade=upgrade,
+            announced=announced,
+            background=background,
+        )
+
+    async def reopen(self) -> World:
+        """The server after a restart: nothing in memory, the same database."""
+        return await World.open(self.db, remote=self.remote)
+
+    def user(self, name: str, *, displayname: str | None = None) -> str:
+        """A local user's id."""
+        user_id = f"@{name}:{SERVER}"
+        if displayname is not None:
+            self.profiles.profiles[user_id] = {"displayname": displayname}
+        return user_id
+
+    async def room(self, creator: str, wish: NewRoom) -> WorldRoom:
+        """A room as a ``/createRoom`` request asks for it."""
+        return WorldRoom(self, await self.create.create(creator, wish))
+
+    async def public_room(self, creator: str, *, version: str | None = None, **fields: Any) -> WorldRoom:
+        """A room that everybody may join."""
+        return await self._preset_room("public_chat", creator, version, fields)
+
+    async def private_room(self, creator: str, *, version: str | None = None, **fields: Any) -> WorldRoom:
+        """A room for those who are invited."""
+        return await self._preset_room("private_chat", creator, version, fields)
+
+    async def restricted_room(
+        self, creator: str, allow: WorldRoom, *, version: str | None = None
+    ) -> WorldRoom:
+        """A room that the members of another may join."""
+        rule = {
+            "join_rule": "restricted",
+            "allow": [{"type": "m.room_membership", "room_id": allow.room_id}],
+        }
+        return await self.private_room(
+            creator, version=version, initial_state=[InitialState("m.room.join_rules", rule)]
+        )
+
+    async def _preset_room(
+        self, preset: Preset, creator: str, version: str | None, fields: Mapping[str, Any]
+    ) -> WorldRoom:
+        return await self.room(creator, NewRoom(preset=preset, room_version=version, **fields))
+
+
+@dataclass
+class WorldRoom:
+    """A room by its id, and what people do in it."""
+
+    world: World
+    room_id: str
+
+    async def live(self) -> Room:
+        """The room in memory."""
+        return await self.world.rooms.get(self.room_id)
+
+    async def join(self, user_id: str) -> None:
+        await self.world.membership.join(user_id, self.room_id)
+
+    async def leave(self, user_id: str) -> None:
+        await self.world.membership.leave(user_id, self.room_id)
+
+    async def invite(self, sender: str, target: str) -> StoredEvent:
+        return await self.world.membership.invite(sender, self.room_id, target)
+
+    async def send(self, sender: str, body: str) -> StoredEvent:
+        """A text message."""
+        return await self.send_event(sender, "m.room.message", {"msgtype": "m.text", "body": body})
+
+    async def send_event(self, sender: str, type_: str, content: Mapping[str, Any]) -> StoredEvent:
+        return await self.world.send.send(self.room_id, Draft(sender, type_, content))
+
+    async def set_state(
+        self, sender: str, type_: str, content: Mapping[str, Any], state_key: str = ""
+    ) -> StoredEvent:
+        return await self.world.send.send(self.room_id, Draft(sender, type_, content, state_key=state_key))
+
+    async def redact(self, sender: str, event_id: str) -> StoredEvent:
+        draft = Draft(sender, "m.room.redaction", {}, redacts=event_id)
+        return await self.world.send.send(self.room_id, draft)
+
+    async def state(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The whole current state: contents by ``(type, state_key)``, as the database has it."""
+        room = await self.live()
+        events = await self.world.states.events_at(room, room.state_ver)
+        return {key: stored.event.content for key, stored in events.items()}
+
+    async def content(self, type_: str, state_key: str = "") -> dict[str, Any] | None:
+        """The content of one piece of current state."""
+        room = await self.live()
+        stored = await self.world.states.event_at(room, room.state_ver, (type_, state_key))
+        return stored.event.content if stored else None
+
+    async def membership(self, user_id: str) -> str | None:
+        """A user's membership in the room's state."""
+        content = await self.content("m.room.member", user_id)
+        return content["membership"] if content else None
+
+    async def timeline(self) -> list[StoredEvent]:
+        """The newest events, oldest first."""
+        return list((await self.live()).recent)
