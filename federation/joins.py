@@ -95,7 +95,8 @@ class Joins:
     async def send_knock(self, request: Request) -> Reply:
         """``PUT /send_knock/{roomId}/{eventId}``."""
         room, _ = await self._take(request, "knock")
-        return Json(b'{"knock_room_state":' + _array([event.json for event in identifying_state(room)]) + b"}")
+        state = _array([event.json for event in identifying_state(room)])
+        return Json(b'{"knock_room_state":' + state + b"}")
 
     async def send_leave_v2(self, request: Request) -> Reply:
         """``PUT /v2/send_leave/{roomId}/{eventId}``."""
@@ -173,22 +174,27 @@ class Joins:
         membership = membership_of(await self._states.member(room, user_id))
         if not self._restricted.applies_to(room) or membership in ("invite", "join", "ban"):
             return None
-        conditions = allowed_rooms(room)
-        known = [other for other in [await self._rooms.find(each) for each in conditions] if other is not None]
-        known = [other for other in known if self._rooms.is_in(other)]
-        for other in known:
-            if membership_of(await self._states.member(other, user_id)) == "join":
-                break
-        else:
-            if conditions and not known:
-                raise MatrixError(
-                    400, "M_UNABLE_TO_AUTHORISE_JOIN", "This server is in none of the rooms that the room allows"
-                )
-            raise forbidden("You are not in any of the rooms whose members may join this one")
+        await self._check_conditions(room, user_id)
         authoriser = await self._restricted.inviter(room)
         if authoriser is None:
             raise MatrixError(400, "M_UNABLE_TO_GRANT_JOIN", "Nobody on this server may invite to the room")
         return authoriser
+
+    async def _check_conditions(self, room: Room, user_id: str) -> None:
+        """Whether the user is joined to one of the rooms whose members may join."""
+        conditions = allowed_rooms(room)
+        others = [await self._rooms.find(room_id) for room_id in conditions]
+        known = [other for other in others if other is not None and self._rooms.is_in(other)]
+        for other in known:
+            if membership_of(await self._states.member(other, user_id)) == "join":
+                return
+        if conditions and not known:
+            raise MatrixError(
+                400,
+                "M_UNABLE_TO_AUTHORISE_JOIN",
+                "This server is in none of the rooms whose members may join",
+            )
+        raise forbidden("You are not in any of the rooms whose members may join this one")
 
 
 def _user_of_origin(request: Request) -> str:

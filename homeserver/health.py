@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -17,7 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from homeserver.rooms.announcement import NewEvents
 from homeserver.storage import health as health_storage
 from homeserver.storage.database import Database
-from homeserver.web import Access, Reply, Request, Route
+from homeserver.web import Access, Json, Reply, Request, Route, Text
 
 #: A database that does not answer for so long is not well.
 _PATIENCE_S = 5.0
@@ -88,11 +88,9 @@ class Health:
             async with asyncio.timeout(_PATIENCE_S):
                 await self._db.write(health_storage.touch)
         except Exception as error:  # whatever is wrong, the answer is that it is
-            return web.json_response({"status": "unwell", "reason": type(error).__name__}, status=503)
+            return Json(orjson.dumps({"status": "unwell", "reason": type(error).__name__}), status=503)
         return {"status": "ok"}
 
     async def metrics(self, _: Request) -> Reply:
         """All counters."""
-        return web.Response(
-            body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        return Text(generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST)

@@ -37,6 +37,9 @@ CORS_HEADERS: Mapping[str, str] = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
 }
+#: Told of every answered request: method, the route's path, status and seconds.
+Observe: TypeAlias = Callable[[str, str, int, float], None]
+
 _JSON_HEADERS = {**CORS_HEADERS, "Content-Type": "application/json", "Cache-Control": "no-store"}
 
 #: How long the next piece of a body may take to arrive, in seconds.
@@ -62,7 +65,15 @@ class Json:
     status: int = 200
 
 
-Reply: TypeAlias = "dict[str, Any] | Json | web.StreamResponse"
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A reply that is not JSON."""
+
+    body: bytes
+    content_type: str
+
+
+Reply: TypeAlias = "dict[str, Any] | Json | Text | web.StreamResponse"
 
 
 class Request:
@@ -221,7 +232,8 @@ class Dispatcher:
     ``authenticate_user(headers, query)`` gives the requester behind an access token,
     ``authenticate_server(method, raw_path_and_query, headers, body)`` the signing server's
     name; both raise ``MatrixError`` to refuse.  ``trust_forwarded_for`` believes the last
-    entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.
+    entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.  ``observe`` is
+    told of every answer.
     ``ValueError`` for a table that contradicts itself or names an unknown rate limit.
     """
 
@@ -234,6 +246,7 @@ class Dispatcher:
         rate_limiter: RateLimiter,
         max_body: int = 1024 * 1024,
         trust_forwarded_for: bool = False,
+        observe: Observe | None = None,
     ) -> None:
         table = list(routes)
         for route in table:
@@ -245,6 +258,7 @@ class Dispatcher:
         self._rate_limiter = rate_limiter
         self._max_body = max_body
         self._trust_forwarded_for = trust_forwarded_for
+        self._observe = observe
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong becomes a reply."""
@@ -253,6 +267,7 @@ class Dispatcher:
         if http.method == "OPTIONS":
             _log_access(http, path, 200, started, None)
             return web.Response(headers=CORS_HEADERS)
+        route: Route | None = None
         request: Request | None = None
         cut_off = False
         try:
@@ -273,6 +288,9 @@ class Dispatcher:
             response = _error_response(error, http, path)
             cut_off = http.writer.output_size > 0
         _log_access(http, path, response.status, started, request)
+        if self._observe is not None:
+            seconds = time.perf_counter() - started
+            self._observe(http.method, route.path if route else "none", response.status, seconds)
         if cut_off:
             raise ConnectionResetError("failed in the middle of a reply, whose head is out already")
         return response
@@ -339,6 +357,8 @@ def _response(reply: Reply) -> web.StreamResponse:
         return web.Response(body=orjson.dumps(reply), headers=_JSON_HEADERS)
     if isinstance(reply, Json):
         return web.Response(body=reply.body, status=reply.status, headers=_JSON_HEADERS)
+    if isinstance(reply, Text):
+        return web.Response(body=reply.body, headers={**CORS_HEADERS, "Content-Type": reply.content_type})
     if not reply.prepared:
         for name, value in CORS_HEADERS.items():
             reply.headers.setdefault(name, value)

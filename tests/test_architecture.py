@@ -38,6 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users"),
     "homeserver.sync": (*CORE, *DOMAIN),
+    "homeserver.core": (*CORE, *DOMAIN),
+    "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
     "homeserver.__main__": ("homeserver.cli",),

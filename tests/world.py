@@ -12,9 +12,11 @@ from typing import Any
 
 from homeserver.clock import FakeClock
 from homeserver.errors import RemoteError
+from homeserver.protocol.auth_rules import auth_types_for, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.protocol.signing import SigningKey, generate_signing_key
 from homeserver.rooms.announcement import NewEvents
+from homeserver.rooms.compose import template
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.event_cache import EventCache
@@ -25,7 +27,7 @@ from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send
 from homeserver.rooms.state_store import StateStore
-from homeserver.rooms.timeline import Timeline
+from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.rooms.upgrade import UpgradeRoom
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -43,10 +45,11 @@ _NOTHING: Mapping[str, Any] = {}
 class KnownProfiles:
     """Profiles as the test sets them."""
 
-    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    avatars: dict[str, str] = field(default_factory=dict)
 
-    async def of(self, user_id: str) -> dict[str, Any]:
-        return self.profiles.get(user_id, {})
+    async def name_and_avatar(self, user_id: str) -> tuple[str | None, str | None]:
+        return self.names.get(user_id), self.avatars.get(user_id)
 
 
 @dataclass
@@ -190,7 +193,7 @@ class World:
         """A local user's id."""
         user_id = f"@{name}:{SERVER}"
         if displayname is not None:
-            self.profiles.profiles[user_id] = {"displayname": displayname}
+            self.profiles.names[user_id] = displayname
         return user_id
 
     async def room(self, creator: str, wish: NewRoom) -> WorldRoom:
@@ -258,6 +261,63 @@ class WorldRoom:
     async def redact(self, sender: str, event_id: str) -> StoredEvent:
         draft = Draft(sender, "m.room.redaction", {}, redacts=event_id)
         return await self.world.send.send(self.room_id, draft)
+
+    async def append_after(
+        self, parents: Sequence[StoredEvent], draft: Draft, *, flags: int = 0
+    ) -> StoredEvent:
+        """Put an event on top of earlier ones that share one state, as a peer might.
+
+        Raises ``NotAllowed`` when that state does not allow it.
+        """
+        return await self.append(await self.compose_after(parents, draft, flags=flags))
+
+    async def append(self, addition: Addition) -> StoredEvent:
+        """Append what ``compose_after`` made."""
+        async with self.world.rooms.lock(self.room_id) as room:
+            return await self.world.timeline.append(room, addition)
+
+    async def compose_after(
+        self, parents: Sequence[StoredEvent], draft: Draft, *, flags: int = 0
+    ) -> Addition:
+        """An event that is not in the room yet, on top of earlier ones that share one state."""
+        world, parent = self.world, parents[0]
+        assert parent.state_after is not None
+        async with world.rooms.lock(self.room_id) as room:
+            keys = auth_types_for(
+                room.rules,
+                type=draft.type,
+                sender=draft.sender,
+                state_key=draft.state_key,
+                content=draft.content,
+            )
+            found = {key: await world.states.event_at(room, parent.state_after, key) for key in keys}
+            state = {key: stored for key, stored in found.items() if stored is not None}
+            pdu = template(
+                rules=room.rules,
+                room_id=self.room_id,
+                sender=draft.sender,
+                type=draft.type,
+                state_key=draft.state_key,
+                content=draft.content,
+                prev_events=[one.event for one in parents],
+                auth_events=[stored.event for stored in state.values()],
+                now_ms=world.clock.now_ms(),
+                redacts=draft.redacts,
+            )
+            event = world.send.sealed(pdu, room)
+            state.setdefault(("m.room.create", ""), room.create)
+
+            def lookup(type_: str, state_key: str) -> Event | None:
+                stored = state.get((type_, state_key))
+                return stored.event if stored else None
+
+            check_against_state(room.rules, event, lookup)
+            return Addition(
+                event=event,
+                auth_nids=tuple(state[key].nid for key in keys if key in state),
+                state_before=parent.state_after,
+                flags=flags,
+            )
 
     async def state(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The whole current state: contents by ``(type, state_key)``, as the database has it."""

@@ -17,7 +17,7 @@ from homeserver.protocol.ids import is_room_alias, is_user_id
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.compose import seal, template
-from homeserver.rooms.membership import Membership, Profiles
+from homeserver.rooms.membership import Membership, Profiles, shown_profile
 from homeserver.rooms.new_room import (
     NewRoom,
     create_content,
@@ -79,7 +79,7 @@ class CreateRoom:
         alias = await self._free_alias(wish.room_alias_name)
         equals = wish.invite if wish.preset_in_force == "trusted_private_chat" else ()
         content = create_content(rules, creator, wish.creation_content or {}, equals)
-        profile = await self._profiles.of(creator)
+        profile = await shown_profile(self._profiles, creator)
         drafts = first_events(rules, creator, wish, alias, profile)
         room, events = self.compose(rules, creator, content, drafts)
 
@@ -104,9 +104,7 @@ class CreateRoom:
         room_id = None if rules.hash_room_ids else f"!{secrets.token_urlsafe(13)}:{self._server_name}"
         # Since v12 two create events that say the same at the same time would be one and the same room.
         self._newest_ms = max(self._clock.now_ms(), self._newest_ms + 1)
-        create = Draft(
-            creator, "m.room.create", content, state_key="", origin_server_ts=self._newest_ms
-        )
+        create = Draft(creator, "m.room.create", content, state_key="", origin_server_ts=self._newest_ms)
         events: list[Event] = []
         state: dict[StateKey, Event] = {}
         try:

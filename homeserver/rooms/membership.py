@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
-from homeserver.errors import MatrixError, bad_json, forbidden, not_found
+from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
@@ -46,8 +46,8 @@ _NOTHING: Mapping[str, Any] = {}
 class Profiles(Protocol):
     """Tells what users call themselves."""
 
-    async def of(self, user_id: str) -> dict[str, Any]:
-        """``displayname`` and ``avatar_url`` of a local user, as far as they are set."""
+    async def name_and_avatar(self, user_id: str) -> tuple[str | None, str | None]:
+        """``displayname`` and ``avatar_url`` of a local user."""
         ...
 
 
@@ -128,7 +128,7 @@ class Membership:
 
         A user who is joined already stays so.  ``M_NOT_FOUND`` where there is no server to ask.
         """
-        content = {**await self._profiles.of(user_id), **content, "membership": "join"}
+        content = {**await shown_profile(self._profiles, user_id), **content, "membership": "join"}
         room = await self._rooms.find(room_id)
         if room is not None and self._rooms.is_in(room):
             if await self._join_here(user_id, room_id, content) is not None:
@@ -208,7 +208,7 @@ class Membership:
             return await self._invite_elsewhere(sender, room_id, target, content)
         if await self._blocks_invites(target):
             raise MatrixError(403, "M_INVITE_BLOCKED", f"{target} does not accept invites")
-        content = {**await self._profiles.of(target), **content}
+        content = {**await shown_profile(self._profiles, target), **content}
         return await self._change(sender, room_id, target, content)
 
     async def _invite_elsewhere(
@@ -264,7 +264,7 @@ class Membership:
         content: Mapping[str, Any] = _NOTHING,
     ) -> None:
         """Ask to be let in; ``M_NOT_FOUND`` where there is no server to ask."""
-        content = {**await self._profiles.of(user_id), **content, "membership": "knock"}
+        content = {**await shown_profile(self._profiles, user_id), **content, "membership": "knock"}
         room = await self._rooms.find(room_id)
         if room is not None and self._rooms.is_in(room):
             await self._change(user_id, room_id, user_id, content)
@@ -289,8 +289,10 @@ class Membership:
     ) -> StoredEvent:
         """Send an ``m.room.member`` event as a client wrote it.
 
-        ``M_BAD_JSON`` for one without a membership.
+        ``M_BAD_JSON`` for one without a membership, ``M_INVALID_PARAM`` for one of no user.
         """
+        if not is_user_id(target):
+            raise invalid_param("A membership is that of a user")
         membership = content.get("membership")
         if not isinstance(membership, str):
             raise bad_json("A member event needs a membership")
@@ -304,11 +306,15 @@ class Membership:
             return joined
         return await self._change(sender, room_id, target, content)
 
+    async def joined_rooms(self, user_id: str) -> list[str]:
+        """The ids of the rooms a local user is joined to."""
+        rows = await room_storage.local_memberships_of(self._db.scan, user_id)
+        joined = [row.room_nid for row in rows if row.membership == "join"]
+        return [row.room_id for row in (await room_storage.by_nids(self._db.scan, joined)).values()]
+
     async def profile_changed(self, user_id: str, displayname: str | None, avatar_url: str | None) -> None:
         """Show a user's new profile in every room they are joined to; a room that refuses it is logged."""
-        profile = {"displayname": displayname, "avatar_url": avatar_url}
-        content = {name: value for name, value in profile.items() if value is not None}
-        content["membership"] = "join"
+        content = {**_profile_content(displayname, avatar_url), "membership": "join"}
         for row in await room_storage.local_memberships_of(self._db.scan, user_id):
             if row.membership != "join":
                 continue
@@ -398,6 +404,16 @@ class Membership:
         )
         content = msgspec.json.decode(text) if text else {}
         return isinstance(content, dict) and content.get("default_action") == "block"
+
+
+async def shown_profile(profiles: Profiles, user_id: str) -> dict[str, Any]:
+    """What member events say of a local user."""
+    return _profile_content(*await profiles.name_and_avatar(user_id))
+
+
+def _profile_content(displayname: str | None, avatar_url: str | None) -> dict[str, Any]:
+    profile = {"displayname": displayname, "avatar_url": avatar_url}
+    return {name: value for name, value in profile.items() if value is not None}
 
 
 def _says(member: StoredEvent, sender: str, content: Mapping[str, Any]) -> bool:

@@ -63,6 +63,7 @@ class Send:
     async def send(self, room_id: str, draft: Draft, also: AlsoFor | None = None) -> StoredEvent:
         """Send one event; it is on disk when this returns.
 
+        State that the sender has set just so already is not set again: that event is returned.
         ``also`` gives more work for the same transaction.  Raises ``NotAllowed`` when the
         auth rules refuse it, ``M_NOT_FOUND`` for a room this server does not know,
         ``M_FORBIDDEN`` for one it is not in, ``M_TOO_LARGE`` and ``M_BAD_JSON`` for an event
@@ -71,7 +72,14 @@ class Send:
         async with self._rooms.lock(room_id) as room:
             if not self._rooms.is_in(room):
                 raise forbidden("You are not in this room")
-            written = await self.stage(room, draft, also)
+            event, auth = await self.compose(room, draft)
+            said = _current(room, event.key) if event.is_state else None
+            if said is not None and said.event.sender == event.sender and said.event.content == event.content:
+                await room.settle()
+                return said
+            written = await self._timeline.stage(
+                room, [self.addition(room, event, auth)], None if also is None else also(event)
+            )
         return (await written)[0]
 
     async def stage(

@@ -17,7 +17,7 @@ from homeserver.protocol.power_levels import DEFAULTS, level_of, levels_in
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import CANONICAL_ALIAS
-from homeserver.rooms.membership import Profiles
+from homeserver.rooms.membership import Profiles, shown_profile
 from homeserver.rooms.new_room import (
     NewRoom,
     create_content,
@@ -91,7 +91,12 @@ class UpgradeRoom:
         content = create_content(rules, user_id, _kept_of_create(old), additional_creators)  # 2
         aliases = await room_storage.aliases_of(self._db.read, room_id)
         drafts = [
-            Draft(user_id, MEMBER, {**await self._profiles.of(user_id), "membership": "join"}, user_id),
+            Draft(
+                user_id,
+                MEMBER,
+                {**await shown_profile(self._profiles, user_id), "membership": "join"},
+                user_id,
+            ),
             *_transferred(old, user_id, aliases),
             Draft(user_id, _POWER_LEVELS, replacement_levels(old, rules, content, user_id), ""),
         ]  # 3
@@ -117,7 +122,7 @@ class UpgradeRoom:
             raise forbidden("You cannot upgrade this room")
 
     async def _silence(self, old: Room, user_id: str, moved: Sequence[str]) -> None:
-        """Take the moved aliases out of the old room's state and make it read-only, as far as the user may."""
+        """Take the moved aliases out of the old room's state and make it read-only, where the user may."""
         drafts = []
         aliases = old.state_event(CANONICAL_ALIAS)
         if aliases is not None and moved:

@@ -41,3 +41,8 @@ async def put(tx: Transaction, destination: Destination) -> None:
         destination.failures,
         destination.retry_at,
     )
+
+
+async def advance(tx: Transaction, pos: int) -> None:
+    """All destinations that work have been sent everything up to ``pos``."""
+    await tx.execute("UPDATE destinations SET sent_pos = $1 WHERE failures = 0 AND sent_pos < $1", pos)

@@ -87,6 +87,12 @@ async def by_nids(r: Reader, nids: Sequence[int]) -> dict[int, RoomRow]:
     return {row[0]: _room(row) for row in await r.fetch_in(f"{_ROOM} WHERE room_nid IN $1", nids)}
 
 
+async def last_positions(r: Reader, nids: Sequence[int]) -> dict[int, int]:
+    """The position of each room's newest event."""
+    rows = await r.fetch_in("SELECT room_nid, last_pos FROM rooms WHERE room_nid IN $1", nids)
+    return {row[0]: row[1] for row in rows}
+
+
 async def insert(tx: Transaction, room: RoomRow) -> None:
     """Store a room; ``StaleRoomError`` when somebody else did in the meantime."""
     added = await tx.execute(

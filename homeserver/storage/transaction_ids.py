@@ -6,6 +6,8 @@ it was called for, such as the room.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from homeserver.storage.database import Reader, Transaction
 
 
@@ -22,6 +24,22 @@ async def event_id(r: Reader, user_id: str, device_id: str, scope: str, txn_id: 
         txn_id,
     )
     return found
+
+
+async def of_events(
+    r: Reader, user_id: str, device_id: str, event_ids: Sequence[str]
+) -> dict[str, str]:
+    """The transaction ids by which one device sent events, by event id."""
+    rows = await r.fetch_in(
+        """
+        SELECT event_id, txn_id FROM transaction_ids
+        WHERE event_id IN $1 AND user_id = $2 AND device_id = $3
+        """,
+        event_ids,
+        user_id,
+        device_id,
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def add(

@@ -74,6 +74,8 @@ class Notifier:
         self.position = position
         #: Called for new room events, after the waiters; must return at once.
         self.listeners: list[Callable[[NewEvents], None]] = []
+        #: Called with users who may see something new of their own, before the waiters are woken.
+        self.user_listeners: list[Callable[[Iterable[str]], None]] = []
         self._by_user: dict[str, set[Waiter]] = {}
         self._by_room: dict[int, set[Waiter]] = {}
 
@@ -86,6 +88,10 @@ class Notifier:
     def announce(self, pos: int, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
         """Something at ``pos`` is on disk that these users, and the people in these rooms, may see."""
         self.position = max(self.position, pos)
+        users = tuple(users)
+        if users:
+            for listener in self.user_listeners:
+                listener(users)
         self.wake(rooms=rooms, users=users)
 
     def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:

@@ -15,25 +15,28 @@ _VERSION = "s1"
 
 
 class SyncToken(msgspec.Struct, frozen=True, gc=False):
-    """A place in the streams: everything at or before both positions has been seen."""
+    """A place in the streams: everything at or before these positions has been seen."""
 
     pos: int
     ephemeral: int = 0
+    #: For messages to the device, where they are given out more slowly; ``None``: up to ``pos``.
+    to_device: int | None = None
 
     def __str__(self) -> str:
-        return f"{_VERSION}_{self.pos}_{self.ephemeral}"
+        text = f"{_VERSION}_{self.pos}_{self.ephemeral}"
+        return text if self.to_device is None else f"{text}_{self.to_device}"
 
     @classmethod
     def parse(cls, text: str) -> SyncToken:
         """Read a token; raises ``M_INVALID_PARAM`` for anything this server never gave out."""
         version, *numbers = text.split("_")
-        if version != _VERSION or len(numbers) != 2:
+        if version != _VERSION or len(numbers) not in {2, 3}:
             raise invalid_param("Unknown token")
         if not all(
-            number.isascii() and number.lstrip("-").isdecimal() and len(number) < 20 for number in numbers
+            number.isascii() and number.removeprefix("-").isdecimal() and len(number) < 20 for number in numbers
         ):
             raise invalid_param("Unknown token")
-        return cls(int(numbers[0]), int(numbers[1]))
+        return cls(*map(int, numbers))
 
 
 class EphemeralPositions:

@@ -33,10 +33,10 @@ class Positions(Protocol):
 class AccountData:
     """The account data of local users.
 
-    ``announce(user_id)`` is called after each change is stored.
+    ``announce(pos, user_id)`` is called after each change is stored at stream position ``pos``.
     """
 
-    def __init__(self, db: Database, positions: Positions, announce: Callable[[str], None]) -> None:
+    def __init__(self, db: Database, positions: Positions, announce: Callable[[int, str], None]) -> None:
         self._db = db
         self._positions = positions
         self._announce = announce
@@ -56,7 +56,7 @@ class AccountData:
         await self._db.write(
             lambda tx: account_data.set_content(tx, user_id, room_id, type_, content_json=text, pos=pos)
         )
-        self._announce(user_id)
+        self._announce(pos, user_id)
 
     async def change(
         self,
@@ -78,7 +78,7 @@ class AccountData:
             await account_data.set_content(tx, user_id, room_id, type_, content_json=changed, pos=pos)
 
         await self._db.write(store)
-        self._announce(user_id)
+        self._announce(pos, user_id)
 
     async def tags(self, user_id: str, room_id: str) -> dict[str, Any]:
         """A room's tags: name to tag."""

@@ -82,7 +82,9 @@ class AccountServer:
 
     def routes(self) -> list[Route]:
         interactive_auth = InteractiveAuth(self.clock, self.accounts, self.registration)
-        account_data = AccountData(self.db, Positions(), self.witness.announced.append)
+        account_data = AccountData(
+            self.db, Positions(), lambda _, user_id: self.witness.announced.append(user_id)
+        )
         push_rules = PushRules(account_data)
         profiles = Profiles(self.db, "a.org", memberships=self.witness, remote=self.witness)
         return [

@@ -1,0 +1,58 @@
+"""Room aliases and published rooms (client-server API, "Room aliases", "Published room directory")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from homeserver.rooms.directory import Directory
+from homeserver.web import Reply, Request
+
+
+class _Mapping(msgspec.Struct, frozen=True):
+    room_id: str
+
+
+class _Visibility(msgspec.Struct, frozen=True):
+    visibility: Literal["public", "private"] = "public"
+
+
+class DirectoryApi:
+    """Endpoints that read and change what aliases lead to, and which rooms are published."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    async def alias(self, request: Request) -> Reply:
+        """``GET /directory/room/{roomAlias}``."""
+        room_id, servers = await self._directory.resolve(request.params["roomAlias"])
+        return {"room_id": room_id, "servers": servers}
+
+    async def add_alias(self, request: Request) -> Reply:
+        """``PUT /directory/room/{roomAlias}``."""
+        room_id = request.decode(_Mapping).room_id
+        await self._directory.add_alias(request.requester.user_id, request.params["roomAlias"], room_id)
+        return {}
+
+    async def remove_alias(self, request: Request) -> Reply:
+        """``DELETE /directory/room/{roomAlias}``."""
+        requester = request.requester
+        await self._directory.remove_alias(
+            requester.user_id, request.params["roomAlias"], is_admin=requester.is_admin
+        )
+        return {}
+
+    async def visibility(self, request: Request) -> Reply:
+        """``GET /directory/list/room/{roomId}``."""
+        published = await self._directory.is_published(request.params["roomId"])
+        return {"visibility": "public" if published else "private"}
+
+    async def set_visibility(self, request: Request) -> Reply:
+        """``PUT /directory/list/room/{roomId}``."""
+        requester = request.requester
+        published = request.decode(_Visibility, empty_ok=True).visibility == "public"
+        await self._directory.publish(
+            requester.user_id, request.params["roomId"], published, is_admin=requester.is_admin
+        )
+        return {}

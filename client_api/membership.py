@@ -1,0 +1,124 @@
+"""Room membership (client-server API, "Room membership" and "Knocking on rooms")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeserver.errors import MatrixError, invalid_param, missing_param
+from homeserver.protocol.ids import is_room_id, is_user_id
+from homeserver.rooms.directory import Directory
+from homeserver.rooms.membership import Membership
+from homeserver.web import Reply, Request
+
+
+class _Reason(msgspec.Struct, frozen=True):
+    reason: str | None = None
+
+
+class _Target(msgspec.Struct, frozen=True):
+    user_id: str | None = None
+    reason: str | None = None
+    #: Third-party invites have this in place of ``user_id``.
+    medium: str | None = None
+
+
+class MembershipApi:
+    """Endpoints that change who is in a room."""
+
+    def __init__(self, membership: Membership, directory: Directory) -> None:
+        self._membership = membership
+        self._directory = directory
+
+    async def join(self, request: Request) -> Reply:
+        """``POST /join/{roomIdOrAlias}``."""
+        room_id, servers = await self._place(request)
+        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request))
+        return {"room_id": room_id}
+
+    async def join_by_id(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/join``."""
+        room_id = _room_id(request.params["roomId"])
+        servers = _servers_in_query(request)
+        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request))
+        return {"room_id": room_id}
+
+    async def knock(self, request: Request) -> Reply:
+        """``POST /knock/{roomIdOrAlias}``."""
+        room_id, servers = await self._place(request)
+        await self._membership.knock(request.requester.user_id, room_id, servers, _reason(request))
+        return {"room_id": room_id}
+
+    async def leave(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/leave``."""
+        content = _reason(request)
+        await self._membership.leave(request.requester.user_id, request.params["roomId"], content)
+        return {}
+
+    async def forget(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/forget``."""
+        await self._membership.forget(request.requester.user_id, request.params["roomId"])
+        return {}
+
+    async def invite(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/invite``; by third-party identifier it is refused."""
+        await self._membership.invite(*_about_somebody(request))
+        return {}
+
+    async def kick(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/kick``."""
+        await self._membership.kick(*_about_somebody(request))
+        return {}
+
+    async def ban(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/ban``."""
+        await self._membership.ban(*_about_somebody(request))
+        return {}
+
+    async def unban(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/unban``."""
+        await self._membership.unban(*_about_somebody(request))
+        return {}
+
+    async def _place(self, request: Request) -> tuple[str, list[str]]:
+        """The room that is meant, and servers to reach it by."""
+        place = request.params["roomIdOrAlias"]
+        servers = _servers_in_query(request)
+        if not place.startswith("#"):
+            return _room_id(place), servers
+        room_id, known = await self._directory.resolve(place)
+        return room_id, [*servers, *known]
+
+
+def _room_id(value: str) -> str:
+    if not is_room_id(value):
+        raise invalid_param("That is not a room id")
+    return value
+
+
+def _servers_in_query(request: Request) -> list[str]:
+    # COMPAT: clients older than v1.12 say `server_name`.
+    return request.query_all("via") or request.query_all("server_name")
+
+
+def _content(reason: str | None) -> dict[str, Any]:
+    return {} if reason is None else {"reason": reason}
+
+
+def _reason(request: Request) -> dict[str, Any]:
+    return _content(request.decode(_Reason, empty_ok=True).reason)
+
+
+def _about_somebody(request: Request) -> tuple[str, str, str, dict[str, Any]]:
+    """Sender, room, target and content."""
+    target = request.decode(_Target)
+    if target.user_id is None and target.medium is not None:
+        raise MatrixError(
+            403, "M_THREEPID_DENIED", "This server does not invite by email address or phone number"
+        )
+    if target.user_id is None:
+        raise missing_param("'user_id' is missing")
+    if not is_user_id(target.user_id):
+        raise invalid_param("'user_id' is not a user id")
+    return request.requester.user_id, request.params["roomId"], target.user_id, _content(target.reason)

@@ -1,0 +1,175 @@
+"""The client-server API as a table, in the specification's order of paths.
+
+Each row: method, path as the specification writes it, handler, who may call, rate limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client_api.account_data import AccountDataApi
+from client_api.accounts import AccountApi
+from client_api.devices import DeviceApi
+from client_api.directory import DirectoryApi
+from client_api.discovery import DiscoveryApi
+from client_api.ephemeral import EphemeralApi
+from client_api.filters import FilterApi
+from client_api.membership import MembershipApi
+from client_api.messages import MessagesApi
+from client_api.profile import ProfileApi
+from client_api.push_rules import PushRulesApi
+from client_api.rooms import RoomsApi
+from client_api.send import SendApi
+from client_api.sessions import SessionApi
+from client_api.sync import SyncApi
+from client_api.to_device import ToDeviceApi
+from homeserver.web import Access, Route
+
+_PUBLIC, _MAYBE = Access.PUBLIC, Access.USER_OR_NOBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientApi:
+    """The modules that answer clients."""
+
+    discovery: DiscoveryApi
+    accounts: AccountApi
+    sessions: SessionApi
+    devices: DeviceApi
+    profile: ProfileApi
+    account_data: AccountDataApi
+    filters: FilterApi
+    push_rules: PushRulesApi
+    sync: SyncApi
+    rooms: RoomsApi
+    directory: DirectoryApi
+    membership: MembershipApi
+    send: SendApi
+    messages: MessagesApi
+    ephemeral: EphemeralApi
+    to_device: ToDeviceApi
+
+
+def client_routes(api: ClientApi) -> list[Route]:
+    """Every row."""
+    return [*_account_rows(api), *_user_rows(api), *_room_rows(api)]
+
+
+def _account_rows(api: ClientApi) -> list[Route]:
+    accounts, sessions, devices, discovery = api.accounts, api.sessions, api.devices, api.discovery
+    refuse = accounts.refuse_third_party_id
+    return [
+        Route("GET", "/.well-known/matrix/client", discovery.well_known, _PUBLIC),
+        Route("GET", "/_matrix/client/versions", discovery.versions, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/capabilities", discovery.capabilities),
+        Route("GET", "/_matrix/client/v3/login", sessions.login_flows, _PUBLIC),
+        Route("POST", "/_matrix/client/v3/login", sessions.log_in, _PUBLIC, "login"),
+        Route("POST", "/_matrix/client/v3/logout", sessions.log_out),
+        Route("POST", "/_matrix/client/v3/logout/all", sessions.log_out_everywhere),
+        Route("POST", "/_matrix/client/v3/refresh", sessions.refresh, _PUBLIC, "login"),
+        Route("POST", "/_matrix/client/v3/register", accounts.register, _PUBLIC, "registration"),
+        Route(
+            "GET", "/_matrix/client/v3/register/available", accounts.username_available, _PUBLIC, "registration"
+        ),
+        Route(
+            "GET",
+            "/_matrix/client/v1/register/m.login.registration_token/validity",
+            accounts.registration_token_validity,
+            _PUBLIC,
+            "registration",
+        ),
+        Route("POST", "/_matrix/client/v3/register/email/requestToken", refuse, _PUBLIC),
+        Route("POST", "/_matrix/client/v3/register/msisdn/requestToken", refuse, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/account/whoami", accounts.whoami),
+        Route("POST", "/_matrix/client/v3/account/password", accounts.change_password, _MAYBE, "login"),
+        Route("POST", "/_matrix/client/v3/account/password/email/requestToken", refuse, _PUBLIC),
+        Route("POST", "/_matrix/client/v3/account/password/msisdn/requestToken", refuse, _PUBLIC),
+        Route("POST", "/_matrix/client/v3/account/deactivate", accounts.deactivate, _MAYBE, "login"),
+        Route("GET", "/_matrix/client/v3/account/3pid", accounts.third_party_ids),
+        Route("POST", "/_matrix/client/v3/account/3pid", refuse),
+        Route("POST", "/_matrix/client/v3/account/3pid/add", refuse),
+        Route("POST", "/_matrix/client/v3/account/3pid/bind", refuse),
+        Route("POST", "/_matrix/client/v3/account/3pid/delete", refuse),
+        Route("POST", "/_matrix/client/v3/account/3pid/unbind", refuse),
+        Route("POST", "/_matrix/client/v3/account/3pid/email/requestToken", refuse, _PUBLIC),
+        Route("POST", "/_matrix/client/v3/account/3pid/msisdn/requestToken", refuse, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/devices", devices.devices),
+        Route("GET", "/_matrix/client/v3/devices/{deviceId}", devices.device),
+        Route("PUT", "/_matrix/client/v3/devices/{deviceId}", devices.rename_device),
+        Route("DELETE", "/_matrix/client/v3/devices/{deviceId}", devices.delete_device),
+        Route("POST", "/_matrix/client/v3/delete_devices", devices.delete_devices),
+    ]
+
+
+def _user_rows(api: ClientApi) -> list[Route]:
+    data, rules, ephemeral, profile = api.account_data, api.push_rules, api.ephemeral, api.profile
+    rule = "/_matrix/client/v3/pushrules/global/{kind}/{ruleId}"
+    return [
+        Route("GET", "/_matrix/client/v3/profile/{userId}", profile.profile, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.field, _PUBLIC),
+        Route("PUT", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.set_field),
+        Route("DELETE", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.remove_field),
+        Route("GET", "/_matrix/client/v3/presence/{userId}/status", ephemeral.presence),
+        Route("PUT", "/_matrix/client/v3/presence/{userId}/status", ephemeral.set_presence),
+        Route("GET", "/_matrix/client/v3/user/{userId}/account_data/{type}", data.content),
+        Route("PUT", "/_matrix/client/v3/user/{userId}/account_data/{type}", data.set_content),
+        Route("GET", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}", data.content),
+        Route("PUT", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}", data.set_content),
+        Route("GET", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags", data.tags),
+        Route("PUT", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", data.set_tag),
+        Route("DELETE", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", data.remove_tag),
+        Route("POST", "/_matrix/client/v3/user/{userId}/filter", api.filters.define),
+        Route("GET", "/_matrix/client/v3/user/{userId}/filter/{filterId}", api.filters.definition),
+        Route("GET", "/_matrix/client/v3/pushrules/", rules.all_rulesets),
+        Route("GET", "/_matrix/client/v3/pushrules/global/", rules.global_ruleset),
+        Route("GET", rule, rules.rule),
+        Route("PUT", rule, rules.put_rule),
+        Route("DELETE", rule, rules.delete_rule),
+        Route("GET", f"{rule}/enabled", rules.enabled),
+        Route("PUT", f"{rule}/enabled", rules.set_enabled),
+        Route("GET", f"{rule}/actions", rules.actions),
+        Route("PUT", f"{rule}/actions", rules.set_actions),
+        Route("PUT", "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}", api.to_device.send, limit="message"),
+        Route("GET", "/_matrix/client/v3/sync", api.sync.sync),
+    ]
+
+
+def _room_rows(api: ClientApi) -> list[Route]:
+    membership, messages, send, directory = api.membership, api.messages, api.send, api.directory
+    room = "/_matrix/client/v3/rooms/{roomId}"
+    alias = "/_matrix/client/v3/directory/room/{roomAlias}"
+    return [
+        Route("POST", "/_matrix/client/v3/createRoom", api.rooms.create_room, limit="join"),
+        Route("GET", "/_matrix/client/v3/joined_rooms", api.rooms.joined_rooms),
+        Route("GET", alias, directory.alias, _PUBLIC),
+        Route("PUT", alias, directory.add_alias),
+        Route("DELETE", alias, directory.remove_alias),
+        Route("GET", "/_matrix/client/v3/directory/list/room/{roomId}", directory.visibility, _PUBLIC),
+        Route("PUT", "/_matrix/client/v3/directory/list/room/{roomId}", directory.set_visibility),
+        Route("POST", "/_matrix/client/v3/join/{roomIdOrAlias}", membership.join, limit="join"),
+        Route("POST", "/_matrix/client/v3/knock/{roomIdOrAlias}", membership.knock, limit="join"),
+        Route("POST", f"{room}/join", membership.join_by_id, limit="join"),
+        Route("POST", f"{room}/leave", membership.leave),
+        Route("POST", f"{room}/forget", membership.forget),
+        Route("POST", f"{room}/invite", membership.invite, limit="invite"),
+        Route("POST", f"{room}/kick", membership.kick),
+        Route("POST", f"{room}/ban", membership.ban),
+        Route("POST", f"{room}/unban", membership.unban),
+        Route("POST", f"{room}/upgrade", api.rooms.upgrade_room, limit="join"),
+        Route("GET", f"{room}/aliases", api.rooms.aliases),
+        Route("GET", f"{room}/context/{{eventId}}", messages.context),
+        Route("GET", f"{room}/event/{{eventId}}", messages.event),
+        Route("GET", f"{room}/joined_members", messages.joined_members),
+        Route("GET", f"{room}/members", messages.members),
+        Route("GET", f"{room}/messages", messages.messages),
+        Route("GET", f"{room}/state", messages.state),
+        Route("GET", f"{room}/state/{{eventType}}", messages.state_event),
+        Route("GET", f"{room}/state/{{eventType}}/{{stateKey}}", messages.state_event),
+        Route("PUT", f"{room}/state/{{eventType}}", send.set_state, limit="message"),
+        Route("PUT", f"{room}/state/{{eventType}}/{{stateKey}}", send.set_state, limit="message"),
+        Route("PUT", f"{room}/send/{{eventType}}/{{txnId}}", send.send_message, limit="message"),
+        Route("PUT", f"{room}/redact/{{eventId}}/{{txnId}}", send.redact, limit="message"),
+        Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
+        Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),
+        Route("PUT", f"{room}/typing/{{userId}}", api.ephemeral.set_typing),
+    ]

@@ -1,0 +1,93 @@
+"""Sending events (client-server API, "Sending events to a room" and "Redactions")."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from homeserver.errors import bad_json, invalid_param
+from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
+from homeserver.rooms.membership import Membership
+from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.room import MEMBER
+from homeserver.rooms.send import AlsoFor, Draft, Send
+from homeserver.rooms.transactions import Transactions
+from homeserver.storage.events import StoredEvent
+from homeserver.web import Reply, Request
+
+_REDACTION = "m.room.redaction"
+
+
+class SendApi:
+    """Endpoints that put events into rooms."""
+
+    def __init__(
+        self,
+        *,
+        send: Send,
+        membership: Membership,
+        directory: Directory,
+        redaction_rights: RedactionRights,
+        transactions: Transactions,
+    ) -> None:
+        self._send = send
+        self._membership = membership
+        self._directory = directory
+        self._redaction_rights = redaction_rights
+        self._transactions = transactions
+
+    async def send_message(self, request: Request) -> Reply:
+        """``PUT /rooms/{roomId}/send/{eventType}/{txnId}``."""
+        content, type_ = request.json(), request.params["eventType"]
+        sender, room_id = request.requester.user_id, request.params["roomId"]
+
+        async def send(also: AlsoFor) -> StoredEvent:
+            if type_ == _REDACTION:
+                return await self._redact(request, content.pop("redacts", None), content, also)
+            return await self._send.send(room_id, Draft(sender, type_, content), also)
+
+        return await self._once(request, f"send {room_id} {type_}", send)
+
+    async def redact(self, request: Request) -> Reply:
+        """``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``."""
+        content, event_id = request.json(empty_ok=True), request.params["eventId"]
+
+        async def send(also: AlsoFor) -> StoredEvent:
+            return await self._redact(request, event_id, content, also)
+
+        return await self._once(request, f"redact {request.params['roomId']} {event_id}", send)
+
+    async def set_state(self, request: Request) -> Reply:
+        """``PUT /rooms/{roomId}/state/{eventType}/{stateKey}``, or without the state key."""
+        content, type_ = request.json(), request.params["eventType"]
+        sender, room_id = request.requester.user_id, request.params["roomId"]
+        state_key = request.params.get("stateKey", "")
+        if type_ == MEMBER:
+            stored = await self._membership.set_member(sender, room_id, state_key, content)
+            return {"event_id": stored.id}
+        if type_ == _REDACTION:
+            raise invalid_param("A redaction is not a state event")
+        if type_ == CANONICAL_ALIAS and not state_key:
+            await self._directory.check_canonical_alias(room_id, content)
+        stored = await self._send.send(room_id, Draft(sender, type_, content, state_key=state_key))
+        return {"event_id": stored.id}
+
+    async def _redact(
+        self, request: Request, event_id: object, content: dict[str, Any], also: AlsoFor
+    ) -> StoredEvent:
+        if not isinstance(event_id, str):
+            raise bad_json("A redaction needs the id of an event in 'redacts'")
+        requester, room_id = request.requester, request.params["roomId"]
+        await self._redaction_rights.check(requester.user_id, room_id, event_id, is_admin=requester.is_admin)
+        return await self._send.send(
+            room_id, Draft(requester.user_id, _REDACTION, content, redacts=event_id), also
+        )
+
+    async def _once(
+        self, request: Request, scope: str, send: Callable[[AlsoFor], Awaitable[StoredEvent]]
+    ) -> Reply:
+        requester, txn_id = request.requester, request.params["txnId"]
+        event_id = await self._transactions.once(
+            requester.user_id, requester.device_id or "", scope, txn_id, send
+        )
+        return {"event_id": event_id}

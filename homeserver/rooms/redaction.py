@@ -1,0 +1,42 @@
+"""Whether a local user may redact an event, asked before the redaction is sent.
+
+The auth rules let anybody send redactions, and other servers believe this one about its
+own users; so it is here that they are told apart.  Specification: client-server API,
+``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``.
+"""
+
+from __future__ import annotations
+
+from homeserver.errors import forbidden, invalid_param, not_found
+from homeserver.protocol.ids import server_name_of
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.rooms import Rooms
+
+
+class RedactionRights:
+    """Decides about redactions by local users."""
+
+    def __init__(self, rooms: Rooms, events: EventCache, server_name: str) -> None:
+        self._rooms = rooms
+        self._events = events
+        self._server_name = server_name
+
+    async def check(self, user_id: str, room_id: str, event_id: str, *, is_admin: bool = False) -> None:
+        """Raises ``M_FORBIDDEN`` for a user who may not redact the event.
+
+        Users redact their own events, those with the room's redact level everybody's, and
+        this server's administrators those of its users.  ``M_NOT_FOUND`` for an event that is
+        not here, ``M_INVALID_PARAM`` for one of another room.
+        """
+        room = await self._rooms.get(room_id)
+        await room.settle()
+        target = await self._events.by_id(event_id)
+        if target is None:
+            raise not_found("There is no such event to redact")
+        if target.room_nid != room.nid:
+            raise invalid_param("The event to redact is in another room")
+        sender, levels = target.event.sender, room.power_levels
+        if sender == user_id or levels.of_user(user_id) >= levels.redact:
+            return
+        if not (is_admin and server_name_of(sender) == self._server_name):
+            raise forbidden("You may not redact this event")

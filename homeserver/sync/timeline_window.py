@@ -1,0 +1,83 @@
+"""The newest events of a room that somebody may see, between two positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from homeserver.rooms.room import Room
+from homeserver.rooms.visibility import SeenEvent, Visibility
+from homeserver.storage import events as event_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+
+#: Rows of one read, and how many events are looked at for one window before it is cut off.
+_BATCH = 50
+_MAX_SCANNED = 500
+
+
+class Window(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a timeline."""
+
+    #: Oldest first.
+    events: list[SeenEvent]
+    #: Whether there is more that was left out between the window and where it was to begin.
+    limited: bool
+    #: The position just before the window: where scrolling back goes on.
+    start: int
+    #: Whether the room's first event is in what was looked at.
+    from_the_beginning: bool
+
+
+class TimelineWindows:
+    """Reads windows of timelines: from memory where the room has all of it there."""
+
+    def __init__(self, db: Database, visibility: Visibility) -> None:
+        self._db = db
+        self._visibility = visibility
+
+    async def read(
+        self,
+        room: Room,
+        user_id: str,
+        *,
+        after: int,
+        upto: int,
+        limit: int,
+        accept: Callable[[StoredEvent], bool],
+        joined_since: int | None,
+    ) -> Window:
+        """At most ``limit`` of the events in ``(after, upto]`` that the user may see and ``accept`` takes.
+
+        ``after`` is not negative: events fetched from other servers' history are left to
+        ``/messages``.  ``joined_since`` as in ``Visibility.visible``.
+        """
+        newest_first: list[SeenEvent] = []
+        limited = from_the_beginning = exhausted = False
+        cursor, scanned = upto, 0
+        while not (limited or exhausted):
+            batch, exhausted = await self._batch(room, after, cursor)
+            scanned += len(batch)
+            accepted = [stored for stored in batch if accept(stored)]
+            seen = await self._visibility.visible(room, user_id, accepted, joined_since=joined_since)
+            limited = len(newest_first) + len(seen) > limit
+            newest_first += seen[: limit - len(newest_first)]
+            if batch:
+                from_the_beginning = from_the_beginning or batch[-1].event.type == "m.room.create"
+                cursor = (batch[-1].pos or 0) - 1
+            if scanned >= _MAX_SCANNED and not exhausted:
+                limited = True
+        start = (newest_first[-1].stored.pos or 0) - 1 if newest_first else upto
+        return Window(newest_first[::-1], limited, start, from_the_beginning)
+
+    async def _batch(self, room: Room, after: int, cursor: int) -> tuple[list[StoredEvent], bool]:
+        """Events in ``(after, cursor]``, newest first, and whether these are all."""
+        recent = [stored for stored in room.recent if after < (stored.pos or 0) <= cursor]
+        if after >= room.recent_after:
+            return recent[::-1], True
+        if recent and cursor > room.recent_after:
+            return recent[::-1], False
+        rows = await event_storage.timeline_backward(self._db.read, room.nid, cursor, _BATCH)
+        wanted = [stored for stored in rows if (stored.pos or 0) > after]
+        return wanted, len(wanted) < _BATCH
