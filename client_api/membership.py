@@ -17,6 +17,11 @@ class _Reason(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class _Join(_Reason, frozen=True):
+    #: Proof for third-party invites, of which this server makes none.
+    third_party_signed: dict[str, Any] | None = None
+
+
 class _Target(msgspec.Struct, frozen=True):
     user_id: str | None = None
     reason: str | None = None
@@ -34,14 +39,14 @@ class MembershipApi:
     async def join(self, request: Request) -> Reply:
         """``POST /join/{roomIdOrAlias}``."""
         room_id, servers = await self._place(request)
-        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request))
+        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request, _Join))
         return {"room_id": room_id}
 
     async def join_by_id(self, request: Request) -> Reply:
         """``POST /rooms/{roomId}/join``."""
         room_id = _room_id(request.params["roomId"])
         servers = _servers_in_query(request)
-        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request))
+        await self._membership.join(request.requester.user_id, room_id, servers, _reason(request, _Join))
         return {"room_id": room_id}
 
     async def knock(self, request: Request) -> Reply:
@@ -106,8 +111,8 @@ def _content(reason: str | None) -> dict[str, Any]:
     return {} if reason is None else {"reason": reason}
 
 
-def _reason(request: Request) -> dict[str, Any]:
-    return _content(request.decode(_Reason, empty_ok=True).reason)
+def _reason(request: Request, kind: type[_Reason] = _Reason) -> dict[str, Any]:
+    return _content(request.decode(kind, empty_ok=True).reason)
 
 
 def _about_somebody(request: Request) -> tuple[str, str, str, dict[str, Any]]:

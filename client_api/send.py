@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from homeserver.errors import bad_json, invalid_param
+from homeserver.errors import bad_json, forbidden, invalid_param
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
@@ -38,7 +38,7 @@ class SendApi:
 
     async def send_message(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/send/{eventType}/{txnId}``."""
-        content, type_ = request.json(), request.params["eventType"]
+        content, type_ = request.json(), _type(request)
         sender, room_id = request.requester.user_id, request.params["roomId"]
 
         async def send(also: AlsoFor) -> StoredEvent:
@@ -51,6 +51,8 @@ class SendApi:
     async def redact(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``."""
         content, event_id = request.json(empty_ok=True), request.params["eventId"]
+        if not isinstance(content.get("reason", ""), str):
+            raise bad_json("'reason' must be a string")
 
         async def send(also: AlsoFor) -> StoredEvent:
             return await self._redact(request, event_id, content, also)
@@ -59,7 +61,7 @@ class SendApi:
 
     async def set_state(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/state/{eventType}/{stateKey}``, or without the state key."""
-        content, type_ = request.json(), request.params["eventType"]
+        content, type_ = request.json(), _type(request)
         sender, room_id = request.requester.user_id, request.params["roomId"]
         state_key = request.params.get("stateKey", "")
         if type_ == MEMBER:
@@ -91,3 +93,10 @@ class SendApi:
             requester.user_id, requester.device_id or "", scope, txn_id, send
         )
         return {"event_id": event_id}
+
+
+def _type(request: Request) -> str:
+    type_ = request.params["eventType"]
+    if type_ == "m.room.create":
+        raise forbidden("A room is created only once")
+    return type_

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from federation.transport import (
     DEFAULT_MAX_BYTES,
-    DEFAULT_TIMEOUT_SECONDS,
     Query,
     Transport,
     malformed,
@@ -44,7 +43,7 @@ class FederationClient:
         *,
         query: Query | None = None,
         content: Mapping[str, Any] | bytes | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        timeout: float | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         signed: bool = True,
     ) -> dict[str, Any]:

@@ -206,3 +206,17 @@ def _srv_destinations(hostname: str, records: list[SrvRecord]) -> list[Destinati
     if not destinations:
         raise NoService(f"DNS says that {hostname} has no server")
     return destinations
+
+
+class PermittedServers:
+    """Finds only the servers that the configuration lets this one talk with."""
+
+    def __init__(self, discovery: Discovery, allows: Callable[[str], bool]) -> None:
+        self._discovery = discovery
+        self._allows = allows
+
+    async def destinations(self, server_name: str) -> list[Destination]:
+        """See ``Discovery.destinations``; ``NoService`` for a server that is not permitted."""
+        if not self._allows(server_name):
+            raise NoService("This server does not talk with that one")
+        return await self._discovery.destinations(server_name)

@@ -158,13 +158,22 @@ class Sender:
         self._closing = True
         if self._ticking is not None:
             self._ticking.cancel()
-        workers = [each.worker for each in self._outgoing.values() if each.worker is not None]
-        if workers:
-            _, late = await asyncio.wait(workers, timeout=_CLOSE_SECONDS)
+        try:
+            await asyncio.wait_for(self.idle(), _CLOSE_SECONDS)
+        except TimeoutError:
+            late = self._workers()
             for worker in late:
                 worker.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._store_positions()
+
+    async def idle(self) -> None:
+        """Wait until nothing is on its way; what failed waits for its time."""
+        while workers := self._workers():
+            await asyncio.wait(workers)
+
+    def _workers(self) -> list[asyncio.Task[None]]:
+        return [each.worker for each in self._outgoing.values() if each.worker is not None]
 
     def _in_outbox(self, destination: str, written: asyncio.Future[None]) -> None:
         if written.cancelled() or written.exception() is not None:

@@ -91,12 +91,19 @@ class Transport:
     """Sends requests in the name of one server."""
 
     def __init__(
-        self, *, server_name: str, key: SigningKey, discovery: Destinations, session: aiohttp.ClientSession
+        self,
+        *,
+        server_name: str,
+        key: SigningKey,
+        discovery: Destinations,
+        session: aiohttp.ClientSession,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self._server_name = server_name
         self._key = key
         self._discovery = discovery
         self._session = session
+        self._timeout = timeout
 
     async def send(
         self,
@@ -106,7 +113,7 @@ class Transport:
         *,
         query: Query | None = None,
         content: Mapping[str, Any] | bytes | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        timeout: float | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         signed: bool = True,
     ) -> Any:
@@ -114,7 +121,7 @@ class Transport:
 
         ``path`` is percent-encoded and without query; ``content`` an object, or
         bytes that are canonical JSON already.  ``timeout`` is in seconds and covers
-        everything.  Raises ``RemoteError``.
+        everything (by default what the transport was made with).  Raises ``RemoteError``.
         """
         uri = path if not query else f"{path}?{urlencode(query, doseq=True, quote_via=quote, safe='')}"
         body = content if isinstance(content, bytes) or content is None else encode(content)
@@ -128,6 +135,7 @@ class Transport:
                 body=body,
                 key=self._key,
             )
+        timeout = self._timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(timeout):
                 request = _Request(method, server_name, uri, headers, body, max_bytes)

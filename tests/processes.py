@@ -120,16 +120,21 @@ class Server:
                 )
             time.sleep(0.05)
 
-    def stop(self, timeout: float = 20.0) -> None:
-        """Ask it to finish (SIGTERM) and wait; a process that does not finish in time is killed."""
+    def stop(self, timeout: float = 20.0) -> int | None:
+        """Ask it to finish (SIGTERM) and wait; a process that does not finish in time is killed.
+
+        Returns its exit status, and None where it was not running or had to be killed.
+        """
         if self._process is None:
-            return
+            return None
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(timeout)
+            status = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
+            return None
         self._process = None
+        return status
 
     def kill(self) -> None:
         """End it at once (SIGKILL), as a power cut would."""

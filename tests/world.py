@@ -15,7 +15,7 @@ from homeserver.errors import RemoteError
 from homeserver.protocol.auth_rules import auth_types_for, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.protocol.signing import SigningKey, generate_signing_key
-from homeserver.rooms.announcement import NewEvents
+from homeserver.rooms.announcement import Announce, NewEvents
 from homeserver.rooms.compose import template
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
@@ -109,6 +109,8 @@ class World:
     directory: Directory
     upgrade: UpgradeRoom
     announced: list[NewEvents]
+    #: Told of new events as ``announced`` is.
+    listeners: list[Announce]
     background: Background
 
     @classmethod
@@ -116,6 +118,12 @@ class World:
         """A world over ``db``; opened again over the same database it is the server after a restart."""
         clock, key, background = FakeClock(), generate_signing_key("a_test"), Background()
         announced: list[NewEvents] = []
+        listeners: list[Announce] = [announced.append]
+
+        def announce(news: NewEvents) -> None:
+            for listener in listeners:
+                listener(news)
+
         numbers = {
             name: await NumberSequence.open(db, name)
             for name in ("positions", "events", "rooms", "keys", "overlays")
@@ -133,7 +141,7 @@ class World:
             positions=numbers["positions"],
             event_nids=numbers["events"],
             server_name=SERVER,
-            announce=announced.append,
+            announce=announce,
             background=background,
         )
         send = Send(
@@ -182,6 +190,7 @@ class World:
             directory=directory,
             upgrade=upgrade,
             announced=announced,
+            listeners=listeners,
             background=background,
         )
 

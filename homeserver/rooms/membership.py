@@ -23,6 +23,7 @@ from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send, current_state_of
+from homeserver.rooms.servers import servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
@@ -30,7 +31,6 @@ from homeserver.storage import account_data
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.rooms import LocalMembership
 
 _log = structlog.get_logger()
 
@@ -148,6 +148,7 @@ class Membership:
             member = await self._states.member(room, user_id)
             current = membership_of(member)
             if member is not None and current == "join" and (not rewrite or _says(member, user_id, content)):
+                await room.settle()
                 return member
             if current not in {"join", "invite", "ban"} and self._restricted.applies_to(room):
                 authoriser = await self._restricted.authoriser(room, user_id)
@@ -192,8 +193,9 @@ class Membership:
             raise forbidden("You are not in this room")
         if known.membership == "leave":
             return
-        servers = await self._servers_that_know(user_id, room.room_id, room, ())
-        await self._remote.leave(room, servers, user_id, content)
+        servers = await servers_that_know(self._db.read, user_id, room.room_id, room)
+        others = [server for server in servers if server != self._server_name]
+        await self._remote.leave(room, others, user_id, content)
 
     async def invite(
         self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
@@ -344,6 +346,7 @@ class Membership:
             if only_from is not None and membership_of(member) not in only_from:
                 raise refusal or forbidden(f"{target} is not in the room")
             if member is not None and _says(member, sender, content):
+                await room.settle()
                 return member
             written = await self._send.stage(room, Draft(sender, MEMBER, content, state_key=target))
         return (await written)[0]
@@ -379,23 +382,11 @@ class Membership:
     async def _servers_to_ask(
         self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
     ) -> list[str]:
-        others = await self._servers_that_know(user_id, room_id, room, servers)
+        known = await servers_that_know(self._db.read, user_id, room_id, room)
+        others = [server for server in dict.fromkeys((*servers, *known)) if server != self._server_name]
         if not others:
             raise not_found("There is no server known that is in this room")
         return others
-
-    async def _servers_that_know(
-        self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
-    ) -> list[str]:
-        """Servers that may be in a room: those given, those its invite speaks of, the one that made it."""
-        found = list(servers)
-        if room is not None:
-            known = await room_storage.local_membership(self._db.read, user_id, room.nid)
-            found += [server_name_of(user) for user in _users_spoken_of(known)]
-            found += room.servers
-        if ":" in room_id:
-            found.append(server_name_of(room_id))
-        return [server for server in dict.fromkeys(found) if server != self._server_name]
 
     async def _blocks_invites(self, user_id: str) -> bool:
         """Specification: client-server API, "Invite permission"."""
@@ -418,12 +409,3 @@ def _profile_content(displayname: str | None, avatar_url: str | None) -> dict[st
 
 def _says(member: StoredEvent, sender: str, content: Mapping[str, Any]) -> bool:
     return member.event.sender == sender and member.event.content == content
-
-
-def _users_spoken_of(known: LocalMembership | None) -> list[str]:
-    """Who sent an invite, and the state that came with it or with the answer to a knock."""
-    if known is None or known.membership not in {"invite", "knock"}:
-        return []
-    events = msgspec.json.decode(known.stripped_state) if known.stripped_state else []
-    senders = [event.get("sender") for event in events if isinstance(event, dict)]
-    return [known.sender, *(sender for sender in senders if isinstance(sender, str) and is_user_id(sender))]

@@ -210,6 +210,9 @@ async def auth_difference(
     pending = [-nid for nid in masks]
     heapq.heapify(pending)
     partial = sum(mask != everybody for mask in masks.values())
+    # The walk seldom ends above the oldest of these: what it will ask for one by one is read at once.
+    oldest = min((nid for nid, mask in masks.items() if mask != everybody), default=0)
+    await links.of([nid for nid in masks if nid >= oldest])
     found: set[int] = set()
     while partial and pending:
         nid = -heapq.heappop(pending)

@@ -104,6 +104,18 @@ class Visibility:
                 since = version
         return since
 
+    async def left_at(self, room: Room, user_id: str) -> int | None:
+        """The position at which a user's last stay in a room ended; ``None`` for who never stayed."""
+        history = await self._history(room, (MEMBER, user_id))
+        left: int | None = None
+        was_joined = False
+        for version, stored in zip(history.versions, history.events, strict=True):
+            joined = _membership(stored) == "join"
+            if was_joined and not joined:
+                left = version
+            was_joined = joined
+        return left
+
     async def membership_at(self, room: Room, user_id: str, pos: int) -> tuple[int, StoredEvent] | None:
         """The member event in force at a position, with the position that put it there."""
         history = await self._history(room, (MEMBER, user_id))
@@ -147,9 +159,7 @@ class Visibility:
             for change in await state_storage.history_of(self._db.read, room.nid, epoch, key_nid)
         ]
         events = await self._events.by_nids([nid for _, nid in log if nid != NO_EVENT])
-        return _History(
-            key, key_nid, tuple(ver for ver, _ in log), tuple(events.get(nid) for _, nid in log)
-        )
+        return _History(key, key_nid, tuple(ver for ver, _ in log), tuple(events.get(nid) for _, nid in log))
 
 
 def only_events(seen: Sequence[SeenEvent]) -> list[StoredEvent]:

@@ -38,8 +38,3 @@ async def remove_oldest(tx: Transaction, destination: str, keep: int) -> int:
 async def destinations(r: Reader) -> list[str]:
     """The destinations that something is waiting for."""
     return [row[0] for row in await r.fetch("SELECT DISTINCT destination FROM outbox")]
-
-
-async def newest_pos(r: Reader) -> int:
-    """The highest position in use, 0 for an empty outbox."""
-    return await r.fetch_value("SELECT MAX(pos) FROM outbox") or 0

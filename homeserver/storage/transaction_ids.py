@@ -26,9 +26,7 @@ async def event_id(r: Reader, user_id: str, device_id: str, scope: str, txn_id: 
     return found
 
 
-async def of_events(
-    r: Reader, user_id: str, device_id: str, event_ids: Sequence[str]
-) -> dict[str, str]:
+async def of_events(r: Reader, user_id: str, device_id: str, event_ids: Sequence[str]) -> dict[str, str]:
     """The transaction ids by which one device sent events, by event id."""
     rows = await r.fetch_in(
         """

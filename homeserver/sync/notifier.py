@@ -52,13 +52,17 @@ class Waiter:
 
     async def wait(self, seconds: float) -> bool:
         """Wait for news; false when there was none for so long."""
-        if not self._news.done() and seconds > 0:
+        if not self._news.done() and seconds > 0 and not self._notifier.closing:
             timer = asyncio.get_running_loop().call_later(seconds, self._expire, self._news)
             try:
                 await self._news
             finally:
                 timer.cancel()
         return self._news.done() and self._news.result()
+
+    def give_up(self) -> None:
+        """There will be no news: the server stops."""
+        self._expire(self._news)
 
     @staticmethod
     def _expire(news: asyncio.Future[bool]) -> None:
@@ -76,6 +80,8 @@ class Notifier:
         self.listeners: list[Callable[[NewEvents], None]] = []
         #: Called with users who may see something new of their own, before the waiters are woken.
         self.user_listeners: list[Callable[[Iterable[str]], None]] = []
+        #: Nobody is kept waiting any more.
+        self.closing = False
         self._by_user: dict[str, set[Waiter]] = {}
         self._by_room: dict[int, set[Waiter]] = {}
 
@@ -102,6 +108,13 @@ class Notifier:
         for user in users:
             for waiter in self._by_user.get(user, ()):
                 waiter.wake()
+
+    def close(self) -> None:
+        """Let everybody who waits go, with what there is."""
+        self.closing = True
+        for waiters in list(self._by_user.values()):
+            for waiter in waiters:
+                waiter.give_up()
 
     def waiter(self, user_id: str, rooms: Iterable[int]) -> Waiter:
         """A waiter for a user who is in these rooms; nothing is registered until it is entered."""

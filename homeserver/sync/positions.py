@@ -12,6 +12,7 @@ import msgspec
 from homeserver.errors import invalid_param
 
 _VERSION = "s1"
+_MAX_DIGITS = 19
 
 
 class SyncToken(msgspec.Struct, frozen=True, gc=False):
@@ -33,7 +34,8 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
         if version != _VERSION or len(numbers) not in {2, 3}:
             raise invalid_param("Unknown token")
         if not all(
-            number.isascii() and number.removeprefix("-").isdecimal() and len(number) < 20 for number in numbers
+            number.isascii() and number.removeprefix("-").isdecimal() and len(number) < 20
+            for number in numbers
         ):
             raise invalid_param("Unknown token")
         return cls(*map(int, numbers))

@@ -43,9 +43,7 @@ class StateChanges:
         self._events = events
         self._states = states
 
-    async def between(
-        self, room: Room, since: int, start: int, upto: int, told: Collection[int]
-    ) -> Changes:
+    async def between(self, room: Room, since: int, start: int, upto: int, told: Collection[int]) -> Changes:
         """What changed after ``since``, as it was at ``start``.
 
         What changed after ``start`` only is added as it is at ``upto``, unless the timeline
@@ -56,9 +54,7 @@ class StateChanges:
         log = await self._log(room, since, upto)
         values = _values_at(log, start) | _values_after(log, start, told)
         names = await self._keys.names([change.key_nid for change in log])
-        return Changes(
-            await self._load(values.values()), any(key[0] == MEMBER for key in names.values())
-        )
+        return Changes(await self._load(values.values()), any(key[0] == MEMBER for key in names.values()))
 
     async def whole(
         self, room: Room, start: int, upto: int, told: Collection[int], *, members: bool

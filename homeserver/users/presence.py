@@ -159,6 +159,14 @@ class Presence:
             changed.append(presence)
         return changed
 
+    async def may_see(self, user_id: str, other: str) -> bool:
+        """Whether a local user may know another's presence: who shares a room with them."""
+        if user_id == other:
+            return True
+        memberships = await room_storage.local_memberships_of(self._db.read, user_id)
+        joined = [membership.room_nid for membership in memberships if membership.membership == "join"]
+        return await self.shares_room(other, joined)
+
     async def shares_room(self, user_id: str, room_nids: Collection[int]) -> bool:
         """Whether a user is joined to one of some rooms."""
         return bool(await storage.rooms_joined_among(self._db.read, user_id, list(room_nids)))

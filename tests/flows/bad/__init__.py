@@ -1,4 +1,4 @@
-"""Requests that no server should grant, as tables: what is wrong with each, and what the specification answers.
+"""Requests that no server should grant, as tables: what is wrong with each, and the specification's answer.
 
 Paths are below ``/_matrix/client/v3`` unless they begin with ``/_matrix`` or ``/.``.  ``$name`` in a
 path or a body stands for something of the town that the requests are made in (``tests/flows/town.py``);

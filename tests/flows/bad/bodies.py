@@ -118,7 +118,8 @@ _NUMBERS = (
 
 _SIZES = (
     bad("an event of 70 kB", _SEND, *TOO_LARGE, body={"body": "x" * 70_000}),
-    bad("an event of 70 kB of small fields", _SEND, *TOO_LARGE, body={f"k{n}": "x" * 8 for n in range(4_000)}),
+    bad("an event of 70 kB of small fields", _SEND, *TOO_LARGE,
+        body={f"k{n}": "x" * 8 for n in range(4_000)}),
     bad("a state event of 70 kB", "PUT /rooms/$room/state/m.room.topic", *TOO_LARGE,
         body={"topic": "x" * 70_000}),
     bad("65,536 bytes that the rest of the event puts over the limit", _SEND, *TOO_LARGE,

@@ -44,10 +44,12 @@ _NEW_ROOMS = (
     _wish("a state event without content", *MISSING, *_BAD_STATE, initial_state=[{"type": "a"}]),
     _wish("a number for a state event's type", *_BAD_STATE, initial_state=[{"type": 5, "content": {}}]),
     _wish("a list for a state event's content", *_BAD_STATE, initial_state=[{"type": "a", "content": []}]),
-    _wish("a number for a state key", *_BAD_STATE, initial_state=[{"type": "a", "state_key": 5, "content": {}}]),
+    _wish("a number for a state key", *_BAD_STATE,
+          initial_state=[{"type": "a", "state_key": 5, "content": {}}]),
     _wish("a fraction in a state event", *_BAD_STATE, initial_state=[{"type": "a", "content": {"n": 0.5}}]),
     _wish("2**70 in a state event", *_BAD_STATE, initial_state=[{"type": "a", "content": {"n": 2**70}}]),
-    _wish("a state event of 70 kB", *_TOO_LARGE, initial_state=[{"type": "a", "content": {"s": "x" * 70_000}}]),
+    _wish("a state event of 70 kB", *_TOO_LARGE,
+          initial_state=[{"type": "a", "content": {"s": "x" * 70_000}}]),
     _wish("a state event of a type of 300 characters", *_TOO_LARGE,
           initial_state=[{"type": "a" * 300, "content": {}}]),
     _wish("a member who did not ask for it", *_BAD_STATE, *FORBIDDEN,
@@ -80,14 +82,14 @@ _JOINS = (
     bad("a user's id for a room's", "POST /rooms/$alice/join", *BAD_QUERY, *NOT_FOUND, body={}),
     bad("an alias for a room's id", "POST /rooms/$alias/join", *BAD_QUERY, *NOT_FOUND, body={}),
     bad("only a sigil", "POST /join/%21", *BAD_QUERY, *UNKNOWN_ROOM, body={}),
-    bad("a room id of 300 characters", "POST /join/%21" + "a" * 300 + ":example.org", *BAD_QUERY, *UNKNOWN_ROOM,
+    bad("a room id of 300 characters", "POST /join/%21" + "a" * 300 + ":example.org", *BAD_QUERY,
+        *UNKNOWN_ROOM,
         body={}),
     bad("nobody invited them", "POST /join/$private", *FORBIDDEN, body={}),
     bad("nobody invited them", "POST /rooms/$private/join", *FORBIDDEN, body={}),
     bad("they are banned", "POST /join/$room", *FORBIDDEN, body={}, by="mallory"),
     bad("a number for a reason", "POST /join/$room", *WRONG_VALUE, body={"reason": 5}),
-    bad("a string for a signature", "POST /join/$room", *WRONG_VALUE, body={"third_party_signed": "me"},
-        by="carol"),
+    bad("a string for a signature", "POST /join/$room", *WRONG_VALUE, body={"third_party_signed": "me"}),
     bad("a room without knocking", "POST /knock/$room", *FORBIDDEN, body={}, by="carol"),
     bad("knocking when banned", "POST /knock/$room", *FORBIDDEN, body={}, by="mallory"),
     bad("knocking from inside", "POST /knock/$room", *FORBIDDEN, body={}),
@@ -116,8 +118,12 @@ def _about_others() -> list[Bad]:
             bad("a room for a user", here, *WRONG_VALUE, body={"user_id": "$room"}),
             bad("a number for a reason", here, *WRONG_VALUE, body={"user_id": "$carol", "reason": 5}),
             bad("from outside", here, *FORBIDDEN, body={"user_id": "$dora"}, by="carol"),
-            bad("in an unknown room", f"POST /rooms/$no_room/{verb}", *UNKNOWN_ROOM, body={"user_id": "$bob"}),
-            bad("in no room", f"POST /rooms/lobby/{verb}", *BAD_QUERY, *UNKNOWN_ROOM, body={"user_id": "$bob"}),
+            bad(
+                "in an unknown room", f"POST /rooms/$no_room/{verb}", *UNKNOWN_ROOM, body={"user_id": "$bob"}
+            ),
+            bad(
+                "in no room", f"POST /rooms/lobby/{verb}", *BAD_QUERY, *UNKNOWN_ROOM, body={"user_id": "$bob"}
+            ),
         ]
     return rows
 
@@ -133,8 +139,10 @@ _OTHERS = (
     bad("kicking the creator", "POST /rooms/$room/kick", *FORBIDDEN, body={"user_id": "$alice"}, by="bob"),
     bad("kicking who is not there", "POST /rooms/$room/kick", *FORBIDDEN, body={"user_id": "$carol"}),
     bad("banning the creator", "POST /rooms/$room/ban", *FORBIDDEN, body={"user_id": "$alice"}, by="bob"),
-    bad("unbanning without power", "POST /rooms/$room/unban", *FORBIDDEN, body={"user_id": "$mallory"}, by="bob"),
-    bad("unbanning who is not banned", "POST /rooms/$room/unban", "400 M_BAD_STATE", *FORBIDDEN,
+    bad("unbanning without power", "POST /rooms/$room/unban", *FORBIDDEN,
+        body={"user_id": "$mallory"}, by="bob"),
+    bad("unbanning who is not banned", "POST /rooms/$room/unban", "400 M_BAD_STATE", "403 M_BAD_STATE",
+        *FORBIDDEN,
         body={"user_id": "$bob"}),
 )  # fmt: skip
 
@@ -144,19 +152,56 @@ _DIRECTORY = (
     bad("a room's id", "GET /directory/room/$room", *BAD_QUERY, by=""),
     bad("a taken alias", "PUT /directory/room/$alias", "409 M_UNKNOWN", body={"room_id": "$room"}),
     bad("no alias", "PUT /directory/room/lobby", *BAD_QUERY, body={"room_id": "$room"}),
-    bad("another server's alias", "PUT /directory/room/%23a:b.example", *BAD_QUERY, *FORBIDDEN,
-        body={"room_id": "$room"}),
-    bad("an alias of 300 characters", "PUT /directory/room/%23" + "a" * 300 + ":$server_name", *BAD_QUERY,
-        body={"room_id": "$room"}),
+    bad(
+        "another server's alias",
+        "PUT /directory/room/%23a:b.example",
+        *BAD_QUERY,
+        *FORBIDDEN,
+        body={"room_id": "$room"},
+    ),
+    bad(
+        "an alias of 300 characters",
+        "PUT /directory/room/%23" + "a" * 300 + ":$server_name",
+        *BAD_QUERY,
+        body={"room_id": "$room"},
+    ),
     bad("no room", "PUT /directory/room/$free_alias", *MISSING, body={}),
     bad("a number for a room", "PUT /directory/room/$free_alias", *WRONG_VALUE, body={"room_id": 5}),
-    bad("a word for a room", "PUT /directory/room/$free_alias", *WRONG_VALUE, *NOT_FOUND, body={"room_id": "a"}),
-    bad("an unknown room", "PUT /directory/room/$free_alias", *UNKNOWN_ROOM, "400 M_BAD_STATE",
-        body={"room_id": "$no_room"}),
-    bad("a room they are not in", "PUT /directory/room/$free_alias", *FORBIDDEN, body={"room_id": "$private"}),
+    bad(
+        "a word for a room",
+        "PUT /directory/room/$free_alias",
+        *WRONG_VALUE,
+        *NOT_FOUND,
+        body={"room_id": "a"},
+    ),
+    bad(
+        "an unknown room",
+        "PUT /directory/room/$free_alias",
+        *UNKNOWN_ROOM,
+        "400 M_BAD_STATE",
+        body={"room_id": "$no_room"},
+    ),
+    bad(
+        "a room they are not in", "PUT /directory/room/$free_alias", *FORBIDDEN, body={"room_id": "$private"}
+    ),
     bad("an unknown alias", "DELETE /directory/room/$no_alias", *NOT_FOUND),
     bad("another's alias", "DELETE /directory/room/$alias", *FORBIDDEN, by="bob"),
     bad("from outside", "GET /rooms/$private/aliases", *FORBIDDEN),
+    bad("whether an unknown room is listed", "GET /directory/list/room/$no_room", *NOT_FOUND, by=""),
+    bad("whether no room is listed", "GET /directory/list/room/lobby", *BAD_QUERY, *NOT_FOUND, by=""),
+    bad(
+        "listing an unknown room",
+        "PUT /directory/list/room/$no_room",
+        *NOT_FOUND,
+        body={"visibility": "public"},
+    ),
+    bad(
+        "an unknown visibility", "PUT /directory/list/room/$room", *WRONG_VALUE, body={"visibility": "hidden"}
+    ),
+    bad("a number for a visibility", "PUT /directory/list/room/$room", *WRONG_VALUE, body={"visibility": 5}),
+    bad(
+        "without power", "PUT /directory/list/room/$room", *FORBIDDEN, body={"visibility": "public"}, by="bob"
+    ),
     bad("in an unknown room", "GET /rooms/$no_room/aliases", *UNKNOWN_ROOM),
 )
 

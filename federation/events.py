@@ -1,0 +1,199 @@
+"""Giving other servers the events and the state of rooms they are in.
+
+Specification: server-server API, "Backfilling and retrieving missing events",
+"Retrieving events", "Retrieving event authorisation information".
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+import orjson
+
+from federation.state_replies import StateReplies
+from federation.visible_events import VisibleEvents
+from homeserver.clock import Clock
+from homeserver.errors import forbidden, not_found
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.server_acl import check_may_take_part
+from homeserver.storage import events as event_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.web import Json, Reply, Request
+
+MAX_BACKFILLED: Final = 100
+MAX_MISSING: Final = 50
+_MAX_STARTS: Final = 50
+
+#: Finds events by id.
+_Lookup: TypeAlias = Callable[[Sequence[str]], Awaitable[dict[str, StoredEvent]]]
+
+
+class _MissingEvents(msgspec.Struct):
+    earliest_events: list[str]
+    latest_events: list[str]
+    limit: int = 10
+    min_depth: int = 0
+
+
+class Events:
+    """The endpoints for events and state."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        rooms: Rooms,
+        events: EventCache,
+        replies: StateReplies,
+        visible: VisibleEvents,
+        clock: Clock,
+        server_name: str,
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._events = events
+        self._replies = replies
+        self._visible = visible
+        self._clock = clock
+        self._server_name = server_name
+
+    async def event(self, request: Request) -> Reply:
+        """``GET /event/{eventId}``."""
+        stored = await self._events.by_id(request.params["eventId"])
+        if stored is None:
+            raise not_found("Unknown event")
+        room = await self._rooms.by_nid(stored.room_nid)
+        self._check_is_in(room, request.origin)
+        return self._transaction(await self._visible.pdus(room, request.origin, [stored]))
+
+    async def state(self, request: Request) -> Reply:
+        """``GET /state/{roomId}``."""
+        state, chain = await self._state(request)
+        pdus, auth_chain = await self._replies.pdus(state), await self._replies.pdus(chain)
+        return Json(b'{"auth_chain":[' + b",".join(auth_chain) + b'],"pdus":[' + b",".join(pdus) + b"]}")
+
+    async def state_ids(self, request: Request) -> Reply:
+        """``GET /state_ids/{roomId}``."""
+        state, chain = await self._state(request)
+        return {
+            "auth_chain_ids": await self._replies.ids(chain),
+            "pdu_ids": await self._replies.ids(state),
+        }
+
+    async def event_auth(self, request: Request) -> Reply:
+        """``GET /event_auth/{roomId}/{eventId}``."""
+        room = await self._room(request)
+        stored = await self._event_of(room, request.params["eventId"])
+        chain = await self._replies.auth_chain([stored.nid])
+        return Json(b'{"auth_chain":[' + b",".join(await self._replies.pdus(chain)) + b"]}")
+
+    async def backfill(self, request: Request) -> Reply:
+        """``GET /backfill/{roomId}``: the events asked for and those before them, newest first."""
+        room = await self._room(request)
+        limit = request.query_int("limit", 10, 1, MAX_BACKFILLED)
+        starts = request.query_all("v")[:_MAX_STARTS]
+        known = await self._history(room, starts, limit)
+        found = await walk_back(room, known, starts, limit=limit)
+        return self._transaction(await self._visible.pdus(room, request.origin, found))
+
+    async def get_missing_events(self, request: Request) -> Reply:
+        """``POST /get_missing_events/{roomId}``: what lies between, the oldest first."""
+        room = await self._room(request)
+        wanted = request.decode(_MissingEvents)
+        limit = max(0, min(wanted.limit, MAX_MISSING))
+        latest = wanted.latest_events[:_MAX_STARTS]
+        known = await self._history(room, latest, limit + len(latest))
+        found = await walk_back(
+            room,
+            known,
+            latest,
+            limit=limit,
+            without=wanted.earliest_events[:_MAX_STARTS],
+            with_starts=False,
+            min_depth=wanted.min_depth,
+        )
+        found.sort(key=lambda stored: (stored.event.depth, stored.pos or 0))
+        pdus = await self._visible.pdus(room, request.origin, found)
+        return Json(b'{"events":[' + b",".join(pdus) + b"]}")
+
+    async def _state(self, request: Request) -> tuple[list[int], list[int]]:
+        """The state before an event, and its auth chain."""
+        room = await self._room(request)
+        stored = await self._event_of(room, request.query_text("event_id"))
+        state = await self._replies.state_before(room, stored)
+        return state, await self._replies.auth_chain(state)
+
+    async def _room(self, request: Request) -> Room:
+        room = await self._rooms.get(request.params["roomId"])
+        self._check_is_in(room, request.origin)
+        return room
+
+    def _check_is_in(self, room: Room, origin: str) -> None:
+        if not room.servers.get(origin):
+            raise forbidden("Your server is not in the room")
+        check_may_take_part(room, origin)
+
+    async def _event_of(self, room: Room, event_id: str) -> StoredEvent:
+        stored = await self._events.by_id(event_id)
+        if stored is None or stored.room_nid != room.nid:
+            raise not_found("Unknown event")
+        return stored
+
+    async def _history(self, room: Room, starts: Sequence[str], limit: int) -> _Lookup:
+        """Finds events; those of the timeline before ``starts`` are read in one go."""
+        known = await self._events.by_ids(starts)
+        newest = max((stored.pos for stored in known.values() if stored.pos is not None), default=None)
+        if newest is not None:
+            for stored in await event_storage.timeline_backward(self._db.scan, room.nid, newest, limit):
+                known[stored.id] = stored
+
+        async def lookup(event_ids: Sequence[str]) -> dict[str, StoredEvent]:
+            found = {event_id: known[event_id] for event_id in event_ids if event_id in known}
+            return found | await self._events.by_ids([each for each in event_ids if each not in found])
+
+        return lookup
+
+    def _transaction(self, pdus: Sequence[bytes]) -> Json:
+        head = orjson.dumps({"origin": self._server_name, "origin_server_ts": self._clock.now_ms()})
+        return Json(head[:-1] + b',"pdus":[' + b",".join(pdus) + b"]}")
+
+
+async def walk_back(
+    room: Room,
+    lookup: _Lookup,
+    starts: Iterable[str],
+    *,
+    limit: int,
+    without: Iterable[str] = (),
+    with_starts: bool = True,
+    min_depth: int = 0,
+) -> list[StoredEvent]:
+    """Up to ``limit`` events reached from ``starts`` by ``prev_events``, the deepest first.
+
+    Stops at events that are in ``without``, of another room, rejected, or not part of the
+    timeline, and does not include them.
+    """
+    begun = list(dict.fromkeys(starts))
+    seen = {*begun, *without}
+    wanted, walked = begun, 0
+    pending: list[tuple[int, int, StoredEvent]] = []
+    found: list[StoredEvent] = []
+    while len(found) < limit:
+        for stored in (await lookup(wanted)).values():
+            if stored.room_nid == room.nid and not stored.rejected and stored.state_before is not None:
+                walked += 1
+                heapq.heappush(pending, (-stored.event.depth, walked, stored))
+        if not pending:
+            break
+        _, _, stored = heapq.heappop(pending)
+        if (with_starts or stored.id not in begun) and stored.event.depth >= min_depth:
+            found.append(stored)
+        wanted = [event_id for event_id in stored.event.prev_events if event_id not in seen]
+        seen.update(wanted)
+    return found

@@ -1,0 +1,66 @@
+"""What a client asks ``/sync`` for, and one reading of it at one point in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeserver.protocol.filters import Filter
+from homeserver.storage.account_data import AccountDatum
+from homeserver.sync.client_events import Form
+from homeserver.sync.positions import SyncToken
+from homeserver.users.presence import PresenceState
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """The parameters of ``GET /sync``."""
+
+    user_id: str
+    #: ``None`` for tokens that belong to no device.
+    device_id: str | None
+    filter: Filter
+    since: SyncToken | None = None
+    full_state: bool = False
+    set_presence: PresenceState = "online"
+    timeout_ms: int = 0
+    use_state_after: bool = False
+
+    @property
+    def since_pos(self) -> int:
+        """The stream position the client has seen everything up to; 0 for a first sync."""
+        return self.since.pos if self.since else 0
+
+    @property
+    def since_ephemeral(self) -> int:
+        """The same for what is only kept in memory."""
+        return self.since.ephemeral if self.since else 0
+
+    @property
+    def form(self) -> Form:
+        """How events of rooms are to be written."""
+        return Form(
+            room_id=False,
+            event_fields=self.filter.event_fields,
+            event_format=self.filter.event_format,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request with what all its rooms are read against: nothing after ``now`` is shown."""
+
+    request: SyncRequest
+    now: SyncToken
+    #: Rooms with new receipts, and with other people typing than before.
+    with_receipts: frozenset[int]
+    with_typing: frozenset[int]
+    #: Changed account data by room id.
+    account_data: Mapping[str, Sequence[AccountDatum]]
+    #: Users whose messages are not shown.
+    ignored: frozenset[str]
+
+    @property
+    def user_id(self) -> str:
+        """Who syncs."""
+        return self.request.user_id

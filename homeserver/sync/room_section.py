@@ -1,0 +1,313 @@
+"""One room in the response to ``/sync``: what has happened in it for one user since their token."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from homeserver.protocol.filters import RoomEventFilter
+from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.visibility import Visibility, only_events
+from homeserver.storage import receipts as receipt_storage
+from homeserver.storage import rooms as room_storage
+from homeserver.storage.account_data import AccountDatum
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.receipts import UNTHREADED, Receipt
+from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.client_events import ClientEvents
+from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.positions import SyncToken
+from homeserver.sync.request import Reading
+from homeserver.sync.state_changes import NO_CHANGES, Changes, StateChanges
+from homeserver.sync.timeline_window import TimelineWindows, Window
+from homeserver.sync.typing import Typing
+from homeserver.sync.unread import Unread, as_json
+
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 100
+
+_HEROES = 5
+_PRIVATE = "m.read.private"
+
+
+class RoomSections:
+    """Writes rooms for ``/sync``."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        visibility: Visibility,
+        windows: TimelineWindows,
+        changes: StateChanges,
+        client_events: ClientEvents,
+        lazy_members: LazyMembers,
+        unread: Unread,
+        typing: Typing,
+    ) -> None:
+        self._db = db
+        self._visibility = visibility
+        self._windows = windows
+        self._changes = changes
+        self._client_events = client_events
+        self._lazy_members = lazy_members
+        self._unread = unread
+        self._typing = typing
+
+    async def joined(
+        self, reading: Reading, room: Room, membership: LocalMembership
+    ) -> dict[str, Any] | None:
+        """A room the user is joined to; ``None`` when there is nothing to tell."""
+        request, upto = reading.request, reading.now.pos
+        joined_since, since = await self._where_to_begin(reading, room, membership, upto)
+        window = await self._window(reading, room, since, upto, joined_since)
+        whole = since == 0 or request.full_state
+        changes = await self._state(reading, room, window, since, upto, whole=whole)
+        heroes, summary = await self._summary(reading, room, window, changes, whole=whole)
+        also = [*heroes, reading.user_id] if whole else heroes
+        state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
+        ephemeral, own_receipt = await self._ephemeral(reading, room, whole=since == 0)
+        account_data = _account_data(reading, room.room_id)
+        nothing = not (window.events or window.limited or state or ephemeral or account_data or own_receipt)
+        if nothing and not whole and not summary:
+            return None
+        section = await self._timeline_and_state(reading, room, window, state)
+        section["ephemeral"] = {"events": ephemeral}
+        section["account_data"] = {"events": account_data}
+        section["summary"] = summary
+        section.update(await self._unread_counts(reading, room, upto))
+        return section
+
+    async def left(self, reading: Reading, room: Room, membership: LocalMembership) -> dict[str, Any]:
+        """A room the user has left or been banned from: up to that point and never beyond."""
+        upto = membership.pos
+        if not room.last_pos:
+            return await self._timeline_and_state(reading, room, Window([], False, upto, False), [])
+        joined_since = await self._visibility.joined_since(room, reading.user_id, upto - 1)
+        if joined_since is None:  # an invite or a knock came to nothing: they never saw the room
+            window = await self._window(reading, room, upto - 1, upto, None)
+            return await self._timeline_and_state(reading, room, window, [])
+        since = reading.request.since_pos
+        since = since if since >= joined_since else 0
+        window = await self._window(reading, room, since, upto, joined_since)
+        whole = since == 0 or reading.request.full_state
+        changes = await self._state(reading, room, window, since, upto, whole=whole)
+        also = [reading.user_id] if whole else []
+        state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
+        section = await self._timeline_and_state(reading, room, window, state)
+        section["account_data"] = {"events": _account_data(reading, room.room_id)}
+        return section
+
+    async def _where_to_begin(
+        self, reading: Reading, room: Room, membership: LocalMembership, upto: int
+    ) -> tuple[int, int]:
+        """Since when the user has been joined, and the position to read from: 0 to tell the room anew."""
+        since = reading.request.since_pos
+        if membership.pos <= since:
+            return membership.pos, since
+        joined_since = await self._visibility.joined_since(room, reading.user_id, upto)
+        if joined_since is None:
+            return membership.pos, 0
+        return joined_since, since if joined_since <= since else 0
+
+    async def _window(
+        self, reading: Reading, room: Room, since: int, upto: int, joined_since: int | None
+    ) -> Window:
+        wanted = reading.request.filter.room.timeline
+        limit = DEFAULT_LIMIT if wanted.limit is None else min(wanted.limit, MAX_LIMIT)
+        ignored = reading.ignored
+
+        def accept(stored: StoredEvent) -> bool:
+            event = stored.event
+            if event.sender in ignored and event.state_key is None:
+                return False
+            return wanted.allows_event(event.type, event.sender, event.room_id, lambda: event.content)
+
+        window = await self._windows.read(
+            room,
+            reading.user_id,
+            after=since,
+            upto=upto,
+            limit=limit,
+            accept=accept,
+            joined_since=joined_since,
+        )
+        if since == 0 and not window.limited and not window.from_the_beginning:
+            # What came before this server joined has to be fetched from others: there is more.
+            return Window(window.events, True, window.start, False)
+        return window
+
+    async def _state(
+        self, reading: Reading, room: Room, window: Window, since: int, upto: int, *, whole: bool
+    ) -> Changes:
+        wanted = reading.request.filter.room.state
+        if wanted.allows_nothing:
+            return NO_CHANGES
+        start = upto if reading.request.use_state_after else window.start
+        told = {one.stored.nid for one in window.events}
+        if whole:
+            return await self._changes.whole(room, start, upto, told, members=not wanted.lazy_load_members)
+        return await self._changes.between(room, since, start, upto, told)
+
+    async def _shown_state(
+        self,
+        reading: Reading,
+        room: Room,
+        window: Window,
+        changed: Sequence[StoredEvent],
+        *,
+        upto: int,
+        also: Iterable[str],
+    ) -> list[StoredEvent]:
+        """State through the client's filter, with the members it needs when it loads them lazily."""
+        request = reading.request
+        wanted = request.filter.room.state
+        shown = list(changed)
+        if wanted.lazy_load_members and not wanted.allows_nothing:
+            shown += await self._lazily_loaded(reading, room, window, changed, upto=upto, also=also)
+        return [stored for stored in shown if _allows(wanted, stored)]
+
+    async def _lazily_loaded(
+        self,
+        reading: Reading,
+        room: Room,
+        window: Window,
+        changed: Sequence[StoredEvent],
+        *,
+        upto: int,
+        also: Iterable[str],
+    ) -> list[StoredEvent]:
+        request = reading.request
+        device = (request.user_id, request.device_id, room.nid)
+        told = [stored for stored in changed if stored.event.type == MEMBER]
+        needed = {one.stored.event.sender for one in window.events} | set(also)
+        needed -= {stored.event.state_key for stored in told}
+        pos = upto if request.use_state_after else window.start
+        members = await self._changes.members(room, pos, sorted(needed))
+        if not request.filter.room.state.include_redundant_members:
+            members = self._lazy_members.not_sent(*device, members)
+        in_timeline = [one for one in only_events(window.events) if one.event.type == MEMBER]
+        self._lazy_members.sent(*device, [*told, *members, *in_timeline])
+        return members
+
+    async def _summary(
+        self, reading: Reading, room: Room, window: Window, changes: Changes, *, whole: bool
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The heroes, and the summary of a room whose members changed (or that is new to the client)."""
+        members_changed = changes.members_changed or any(
+            one.stored.event.type == MEMBER for one in window.events
+        )
+        if not (whole or members_changed):
+            return [], {}
+        summary: dict[str, Any] = {
+            "m.joined_member_count": room.joined_members,
+            "m.invited_member_count": room.invited_members,
+        }
+        if _is_named(room):
+            return [], summary
+        heroes = await self._heroes(room, reading.user_id)
+        return heroes, {"m.heroes": heroes, **summary}
+
+    async def _heroes(self, room: Room, user_id: str) -> list[str]:
+        """Up to five members who can stand for the room's name: those present, else those who were."""
+        for memberships in (("join", "invite"), ("leave", "ban")):
+            found: list[tuple[int, str]] = []
+            for membership in memberships:
+                members = await room_storage.members(self._db.read, room.nid, membership, _HEROES + 1)
+                found += [(nid, member) for member, nid in members if member != user_id]
+            if found:
+                return [member for _, member in sorted(found)[:_HEROES]]
+        return []
+
+    async def _timeline_and_state(
+        self, reading: Reading, room: Room, window: Window, state: Sequence[StoredEvent]
+    ) -> dict[str, Any]:
+        request = reading.request
+        events = await self._client_events.write(
+            room, request.user_id, request.device_id, window.events, request.form
+        )
+        state_name = "state_after" if request.use_state_after else "state"
+        return {
+            "timeline": {
+                "events": events,
+                "limited": window.limited,
+                "prev_batch": str(SyncToken(window.start, request.since_ephemeral)),
+            },
+            state_name: {"events": self._client_events.write_state(state, request.form)},
+        }
+
+    async def _ephemeral(
+        self, reading: Reading, room: Room, *, whole: bool
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Ephemeral events, and whether one of the user's own receipts moved."""
+        wanted = reading.request.filter.room.ephemeral
+        events: list[dict[str, Any]] = []
+        own_receipt = False
+        if whole or room.nid in reading.with_receipts:
+            after = 0 if whole else reading.request.since_pos
+            reader = self._db.scan if whole else self._db.read
+            receipts = await receipt_storage.changed(reader, room.nid, after, reading.now.pos)
+            own_receipt = any(receipt.user_id == reading.user_id for receipt in receipts)
+            events += receipt_events(
+                receipt
+                for receipt in receipts
+                if receipt.type != _PRIVATE or receipt.user_id == reading.user_id
+            )
+        typing = self._typing.users(room.nid)
+        if room.nid in reading.with_typing or (whole and typing):
+            events.append({"type": "m.typing", "content": {"user_ids": typing}})
+        if not wanted.allows_room(room.room_id):
+            return [], own_receipt
+        return [event for event in events if wanted.allows(event["type"])], own_receipt
+
+    async def _unread_counts(self, reading: Reading, room: Room, upto: int) -> dict[str, Any]:
+        counts = await self._unread.counts(room, reading.user_id, upto)
+        if not reading.request.filter.room.timeline.unread_thread_notifications:
+            return {"unread_notifications": as_json(counts.total)}
+        return {
+            "unread_notifications": as_json(counts.main),
+            "unread_thread_notifications": {
+                thread: as_json(count) for thread, count in counts.threads.items()
+            },
+        }
+
+
+def receipt_events(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
+    """``m.receipt`` events, one for each thread."""
+    by_thread: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for receipt in receipts:
+        data: dict[str, Any] = {"ts": receipt.ts}
+        if receipt.thread_id != UNTHREADED:
+            data["thread_id"] = receipt.thread_id
+        by_type = by_thread[receipt.thread_id].setdefault(receipt.event_id, {})
+        by_type.setdefault(receipt.type, {})[receipt.user_id] = data
+    return [{"type": "m.receipt", "content": content} for content in by_thread.values()]
+
+
+def account_data_events(data: Iterable[AccountDatum]) -> list[dict[str, Any]]:
+    """Account data as events."""
+    return [{"type": datum.type, "content": orjson.Fragment(datum.content)} for datum in data]
+
+
+def _account_data(reading: Reading, room_id: str) -> list[dict[str, Any]]:
+    wanted = reading.request.filter.room.account_data
+    if not wanted.allows_room(room_id):
+        return []
+    return account_data_events(
+        datum for datum in reading.account_data.get(room_id, ()) if wanted.allows(datum.type)
+    )
+
+
+def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:
+    event = stored.event
+    return wanted.allows_event(event.type, event.sender, event.room_id, lambda: event.content)
+
+
+def _is_named(room: Room) -> bool:
+    name = room.state_event("m.room.name")
+    alias = room.state_event("m.room.canonical_alias")
+    return bool((name and name.content.get("name")) or (alias and alias.content.get("alias")))

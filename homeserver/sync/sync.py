@@ -1,0 +1,281 @@
+"""``/sync``: register, then read, then wait, until there is something to tell.
+
+Everything is read against one position that was announced before: nothing after it
+is shown, so that the next sync, which starts there, misses nothing and repeats nothing.
+Specification: client-server API, "Syncing".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any, Protocol
+
+import orjson
+
+from homeserver.protocol.event_format import stripped
+from homeserver.protocol.push_rules import Ruleset
+from homeserver.rooms.announcement import NewEvents
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.newest import NewestPositions
+from homeserver.rooms.receipts import Receipts
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.stripped_state import identifying_state
+from homeserver.storage import account_data
+from homeserver.storage import rooms as room_storage
+from homeserver.storage.account_data import GLOBAL, AccountDatum
+from homeserver.storage.database import Database
+from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.memberships import Memberships, UserRooms
+from homeserver.sync.notifier import Notifier
+from homeserver.sync.positions import EphemeralPositions, SyncToken
+from homeserver.sync.request import Reading, SyncRequest
+from homeserver.sync.room_section import RoomSections, account_data_events
+from homeserver.sync.typing import Typing
+from homeserver.users.presence import Presence
+from homeserver.users.to_device import ToDevice
+
+#: The longest a client is kept waiting, in seconds.
+MAX_WAIT = 120.0
+
+_MAX_TO_DEVICE = 100
+_MAX_PRESENCE = 500
+#: After so many rooms of one response others get their turn.
+_ROOMS_AT_ONCE = 10
+
+_PUSH_RULES = "m.push_rules"
+
+
+class PushRules(Protocol):
+    """Knows users' push rules; ``users/push_rules.py`` fulfils it."""
+
+    async def ruleset(self, user_id: str) -> Ruleset:
+        """A user's whole ruleset, predefined rules included."""
+        ...
+
+
+class Sync:
+    """Answers ``/sync``."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        rooms: Rooms,
+        events: EventCache,
+        memberships: Memberships,
+        sections: RoomSections,
+        lazy_members: LazyMembers,
+        receipts: Receipts,
+        typing: Typing,
+        presence: Presence,
+        to_device: ToDevice,
+        push_rules: PushRules,
+        ignored: IgnoredUsers,
+        notifier: Notifier,
+        ephemeral: EphemeralPositions,
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._events = events
+        self._memberships = memberships
+        self._sections = sections
+        self._lazy_members = lazy_members
+        self._receipts = receipts
+        self._typing = typing
+        self._presence = presence
+        self._to_device = to_device
+        self._push_rules = push_rules
+        self._ignored = ignored
+        self._notifier = notifier
+        self._ephemeral = ephemeral
+        self._newest = NewestPositions(
+            notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
+        )
+        notifier.listeners.append(self._note)
+
+    async def wait_and_collect(self, request: SyncRequest) -> dict[str, Any]:
+        """The response to a sync: at once when there is something, else when there is or time is over."""
+        await self._presence.synced(request.user_id, request.set_presence)
+        await self._forget_received(request)
+        self._lazy_members.begin(
+            request.user_id, request.device_id, str(request.since) if request.since else None
+        )
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(request.timeout_ms / 1000, MAX_WAIT)
+        answer_at_once = request.since is None or request.full_state
+        rooms = await self._memberships.of(request.user_id)
+        with self._notifier.waiter(request.user_id, rooms.joined) as waiter:
+            if request.set_presence != "offline":
+                self._presence.sync_begins(request.user_id)
+            try:
+                while True:
+                    response, has_news = await self._collect(request)
+                    remaining = deadline - loop.time()
+                    if has_news or answer_at_once or remaining <= 0:
+                        return response
+                    await waiter.wait(remaining)
+                    waiter.reset((await self._memberships.of(request.user_id)).joined)
+            finally:
+                if request.set_presence != "offline":
+                    self._presence.sync_ends(request.user_id)
+
+    async def _collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
+        """The response as of now, and whether it tells anything."""
+        pos, ephemeral = self._notifier.position, self._ephemeral.last
+        rooms = await self._memberships.at(request.user_id, pos)
+        to_device, to_device_pos = await self._waiting_messages(request, pos)
+        now = SyncToken(pos, ephemeral, to_device_pos)
+        own = await account_data.changed(self._db.read, request.user_id, request.since_pos, pos)
+        reading = await self._reading(request, now, rooms, own)
+        sections = await self._rooms_of(reading, rooms)
+        response: dict[str, Any] = {
+            "next_batch": str(now),
+            "rooms": sections,
+            "account_data": {"events": await self._account_data(request, own)},
+            "presence": {"events": await self._presence_events(request, rooms)},
+            "to_device": {"events": to_device},
+            "device_lists": {"changed": [], "left": []},
+            "device_one_time_keys_count": {},
+        }
+        has_news = bool(sections) or any(
+            response[name]["events"] for name in ("account_data", "presence", "to_device")
+        )
+        return response, has_news
+
+    async def _reading(
+        self, request: SyncRequest, now: SyncToken, rooms: UserRooms, own: Collection[AccountDatum]
+    ) -> Reading:
+        by_room: defaultdict[str, list[AccountDatum]] = defaultdict(list)
+        for datum in own:
+            if datum.room_id != GLOBAL:
+                by_room[datum.room_id].append(datum)
+        return Reading(
+            request=request,
+            now=now,
+            with_receipts=frozenset(await self._receipts.newest.changed(rooms.joined, request.since_pos)),
+            with_typing=frozenset(self._typing.changed(rooms.joined, request.since_ephemeral)),
+            account_data=by_room,
+            ignored=await self._ignored.by(request.user_id),
+        )
+
+    async def _rooms_of(self, reading: Reading, rooms: UserRooms) -> dict[str, dict[str, Any]]:
+        """The sections of every room that has changed, by membership and room id."""
+        request = reading.request
+        changed = set(rooms.joined)
+        if request.since is not None and not request.full_state:
+            changed = await self._newest.changed(rooms.joined, request.since_pos)
+            changed |= reading.with_receipts | reading.with_typing
+            changed |= await self._with_account_data(reading, rooms)
+        include_leave = request.filter.room.include_leave
+        sections: dict[str, dict[str, Any]] = {}
+        for count, membership in enumerate(rooms.by_room.values()):
+            is_new = membership.pos > request.since_pos
+            if membership.membership == "join":
+                if membership.room_nid not in changed and not is_new:
+                    continue
+            elif request.since is None or request.full_state:
+                if membership.membership in {"leave", "ban"} and not include_leave:
+                    continue
+            elif not is_new:
+                continue
+            await self._add_section(reading, membership, sections)
+            if count % _ROOMS_AT_ONCE == _ROOMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return sections
+
+    async def _add_section(
+        self, reading: Reading, membership: LocalMembership, sections: dict[str, dict[str, Any]]
+    ) -> None:
+        room = await self._rooms.by_nid(membership.room_nid)
+        if not reading.request.filter.room.allows_room(room.room_id) or membership.forgotten:
+            return
+        section: dict[str, Any] | None
+        kind = membership.membership
+        if kind == "join":
+            section = await self._sections.joined(reading, room, membership)
+        elif kind in {"invite", "knock"}:
+            section = await self._stripped(membership, f"{kind}_state", reading.ignored)
+        else:
+            kind = "leave"
+            section = await self._sections.left(reading, room, membership)
+        if section is not None:
+            sections.setdefault(kind, {})[room.room_id] = section
+
+    async def _stripped(
+        self, membership: LocalMembership, name: str, ignored: Collection[str]
+    ) -> dict[str, Any] | None:
+        """An invite or a knock: what the room's servers tell of it."""
+        if membership.membership == "invite" and membership.sender in ignored:
+            return None
+        if membership.stripped_state is not None:
+            return {name: {"events": orjson.loads(membership.stripped_state)}}
+        room = await self._rooms.by_nid(membership.room_nid)
+        own = await self._events.by_nids([membership.event_nid])
+        told = [*identifying_state(room), *(stored.event for stored in own.values())]
+        return {name: {"events": [stripped(event) for event in told]}}
+
+    async def _with_account_data(self, reading: Reading, rooms: UserRooms) -> set[int]:
+        found = set()
+        for room_id in reading.account_data:
+            room = await self._rooms.find(room_id)
+            if room is not None and room.nid in rooms.joined:
+                found.add(room.nid)
+        return found
+
+    async def _account_data(
+        self, request: SyncRequest, own: Collection[AccountDatum]
+    ) -> list[dict[str, Any]]:
+        """Global account data; push rules as the whole ruleset they come to."""
+        data = [datum for datum in own if datum.room_id == GLOBAL and datum.type != _PUSH_RULES]
+        events = account_data_events(data)
+        if request.since is None or any(datum.type == _PUSH_RULES for datum in own):
+            content = {"global": await self._push_rules.ruleset(request.user_id)}
+            events.append({"type": _PUSH_RULES, "content": content})
+        return [event for event in events if request.filter.account_data.allows(event["type"])]
+
+    async def _presence_events(self, request: SyncRequest, rooms: UserRooms) -> list[dict[str, Any]]:
+        wanted = request.filter.presence
+        if wanted.allows_nothing or not self._presence.enabled:
+            return []
+        events: list[dict[str, Any]] = []
+        for presence in self._presence.changed(request.since_ephemeral)[:_MAX_PRESENCE]:
+            user_id = presence.user_id
+            if request.since is None and presence.state == "offline":
+                continue
+            if not wanted.allows("m.presence", user_id):
+                continue
+            if user_id == request.user_id or await self._presence.shares_room(user_id, rooms.joined):
+                content = self._presence.content(presence)
+                events.append({"type": "m.presence", "sender": user_id, "content": content})
+        return events
+
+    async def _forget_received(self, request: SyncRequest) -> None:
+        """The token shows which messages the device has."""
+        if request.since is not None and request.device_id is not None:
+            await self._to_device.received(
+                request.user_id, request.device_id, _to_device_position(request.since)
+            )
+
+    async def _waiting_messages(
+        self, request: SyncRequest, pos: int
+    ) -> tuple[list[orjson.Fragment], int | None]:
+        """Messages for the device, and up to where when these are not all."""
+        if request.device_id is None:
+            return [], None
+        after = _to_device_position(request.since) if request.since else 0
+        waiting = await self._to_device.waiting(
+            request.user_id, request.device_id, after, pos, limit=_MAX_TO_DEVICE
+        )
+        upto = waiting[-1][0] if len(waiting) == _MAX_TO_DEVICE else None
+        return [orjson.Fragment(message) for _, message in waiting], upto
+
+    def _note(self, news: NewEvents) -> None:
+        self._newest.note(news.room.nid, news.pos)
+
+
+def _to_device_position(token: SyncToken) -> int:
+    return token.pos if token.to_device is None else token.to_device

@@ -1,0 +1,203 @@
+"""Unread counts: how many events since a user's receipt their push rules notify them of.
+
+Nothing of this is stored.  Counts are worked out from the events after the receipt
+when they are first asked for, and brought up to date from there, so they are the same
+after a restart.  Specification: client-server API, "Receiving notifications".
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from homeserver.protocol.event_format import client_event
+from homeserver.protocol.push_rules import PushEvent, Ruleset, evaluate
+from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import Room
+from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.threads import MAIN, thread_of
+from homeserver.rooms.visibility import Visibility
+from homeserver.storage import events as event_storage
+from homeserver.storage import receipts as receipt_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.receipts import UNTHREADED
+from homeserver.sync.notifier import Notifier
+
+#: No more than this many of the newest events are looked at, and no higher counts reported.
+MAX_UNREAD = 500
+
+_REMEMBERED_ROOMS = 50_000
+_REMEMBERED_USERS = 5000
+_REMEMBERED_EVENTS = 1000
+
+
+class Rulesets(Protocol):
+    """Knows users' push rules; ``users/push_rules.py`` fulfils it."""
+
+    async def ruleset(self, user_id: str) -> Ruleset:
+        """A user's whole ruleset, predefined rules included."""
+        ...
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Unread events that notify, and those of them that highlight."""
+
+    notifications: int = 0
+    highlights: int = 0
+
+
+class UnreadCounts(msgspec.Struct, frozen=True, gc=False):
+    """A user's counts in one room."""
+
+    main: Count
+    #: By the id of the thread's root.
+    threads: dict[str, Count]
+
+    @property
+    def total(self) -> Count:
+        """Threads and the main timeline together, for clients that know no threads."""
+        counts = [self.main, *self.threads.values()]
+        return Count(sum(one.notifications for one in counts), sum(one.highlights for one in counts))
+
+
+class _Notice(msgspec.Struct, frozen=True, gc=False):
+    pos: int
+    thread: str
+    highlight: bool
+
+
+class _Known(msgspec.Struct, gc=False):
+    """What is known of a user in a room: the unread notices up to a position."""
+
+    upto: int
+    notices: list[_Notice]
+
+
+class Unread:
+    """Counts what users have not read."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        events: EventCache,
+        states: StateStore,
+        visibility: Visibility,
+        rulesets: Rulesets,
+        notifier: Notifier,
+    ) -> None:
+        self._db = db
+        self._events = events
+        self._states = states
+        self._visibility = visibility
+        self._rulesets = rulesets
+        self._known: OrderedDict[tuple[int, str], _Known] = OrderedDict()
+        self._rules: OrderedDict[str, Ruleset] = OrderedDict()
+        self._push_events: OrderedDict[int, PushEvent] = OrderedDict()
+        notifier.user_listeners.append(self._forget_rules)
+
+    async def counts(self, room: Room, user_id: str, now: int) -> UnreadCounts:
+        """A joined user's unread counts at an announced position."""
+        read = await self._read_up_to(room, user_id)
+        key = (room.nid, user_id)
+        known = self._known.get(key)
+        if known is None or known.upto > now:
+            start = read.get(UNTHREADED)
+            if start is None:
+                start = await self._visibility.joined_since(room, user_id, now)
+            known = _Known(now if start is None else start, [])
+        fresh = await self._notices(room, user_id, known.upto, now)
+        kept = [
+            notice
+            for notice in (*known.notices, *fresh)
+            if notice.pos > max(read.get(UNTHREADED, 0), read.get(notice.thread, 0))
+        ]
+        self._known[key] = _Known(max(known.upto, now), kept[-MAX_UNREAD:])
+        self._known.move_to_end(key)
+        if len(self._known) > _REMEMBERED_ROOMS:
+            self._known.popitem(last=False)
+        return _count(kept)
+
+    async def _read_up_to(self, room: Room, user_id: str) -> dict[str, int]:
+        """The position each thread is read up to; ``UNTHREADED`` stands for all of them."""
+        read: dict[str, int] = {}
+        for receipt in await receipt_storage.of_user(self._db.read, room.nid, user_id):
+            read[receipt.thread_id] = max(receipt.event_pos, read.get(receipt.thread_id, 0))
+        return read
+
+    async def _notices(self, room: Room, user_id: str, after: int, upto: int) -> list[_Notice]:
+        """Events in ``(after, upto]`` that notify the user, oldest first."""
+        events = [
+            stored for stored in await self._newest(room, after, upto) if stored.event.sender != user_id
+        ]
+        if not events:
+            return []
+        ruleset = await self._ruleset(user_id)
+        member = await self._states.member(room, user_id)
+        display_name = member.event.content.get("displayname") if member else None
+        notices = []
+        for stored in events:
+            notice = evaluate(
+                ruleset,
+                self._push_event(room, stored),
+                user_id=user_id,
+                display_name=display_name if isinstance(display_name, str) else None,
+            )
+            if notice.notify:
+                thread = await thread_of(self._events, stored.event)
+                notices.append(_Notice(stored.pos or 0, thread, notice.highlight))
+        return notices
+
+    async def _newest(self, room: Room, after: int, upto: int) -> Sequence[StoredEvent]:
+        """The newest ``MAX_UNREAD`` events in ``(after, upto]``, oldest first."""
+        if after >= upto:
+            return []
+        if after >= room.recent_after:
+            return [stored for stored in room.recent if after < (stored.pos or 0) <= upto]
+        rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, MAX_UNREAD)
+        return [stored for stored in reversed(rows) if (stored.pos or 0) > after and not stored.hidden]
+
+    def _push_event(self, room: Room, stored: StoredEvent) -> PushEvent:
+        """The event as push rules look at it, made once for all users."""
+        push_event = self._push_events.get(stored.nid)
+        if push_event is None:
+            levels = room.power_levels
+            push_event = PushEvent(
+                client_event(stored.event),
+                member_count=room.joined_members,
+                sender_level=levels.of_user(stored.event.sender),
+                notification_level=levels.notifications,
+            )
+            self._push_events[stored.nid] = push_event
+            if len(self._push_events) > _REMEMBERED_EVENTS:
+                self._push_events.popitem(last=False)
+        return push_event
+
+    async def _ruleset(self, user_id: str) -> Ruleset:
+        ruleset = self._rules.get(user_id)
+        if ruleset is None:
+            ruleset = self._rules[user_id] = await self._rulesets.ruleset(user_id)
+            if len(self._rules) > _REMEMBERED_USERS:
+                self._rules.popitem(last=False)
+        return ruleset
+
+    def _forget_rules(self, users: Iterable[str]) -> None:
+        for user_id in users:
+            self._rules.pop(user_id, None)
+
+
+def _count(notices: Iterable[_Notice]) -> UnreadCounts:
+    counts: dict[str, Count] = {}
+    for notice in notices:
+        before = counts.get(notice.thread, Count())
+        counts[notice.thread] = Count(before.notifications + 1, before.highlights + notice.highlight)
+    return UnreadCounts(counts.pop(MAIN, Count()), counts)
+
+
+def as_json(count: Count) -> Mapping[str, int]:
+    """A count as responses have it."""
+    return {"notification_count": count.notifications, "highlight_count": count.highlights}

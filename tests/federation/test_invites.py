@@ -1,0 +1,112 @@
+"""Invitations across servers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from homeserver.errors import MatrixError, RemoteError
+from tests.remote import Network, Server
+
+
+@pytest.mark.parametrize("version", ["1", "6", "11", "12"])
+async def test_an_invited_user_is_shown_the_room_and_may_join_it(
+    here: Server, there: Server, network: Network, version: str
+) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.private_room(alice, version=version, name="Cellar")
+
+    with there.notifier.waiter(bob, []) as waiter:
+        await here.membership.invite(alice, room_id, bob)
+        assert await waiter.wait(0)
+
+    local = await there.local_membership(room_id, bob)
+    assert local is not None
+    assert (local.membership, local.sender) == ("invite", alice)
+    shown = {event["type"]: event["content"] for event in json.loads(local.stripped_state or b"")}
+    assert shown["m.room.name"] == {"name": "Cellar"}
+    assert shown["m.room.member"]["membership"] == "invite"
+    assert "m.room.create" in shown
+    member = await here.states.member(await here.room(room_id), bob)
+    assert member is not None
+    assert set(member.event.pdu["signatures"]) == {here.name, there.name}
+
+    await there.join(bob, room_id, here)
+    await network.settle()
+    assert await here.membership_of(room_id, bob) == "join"
+    assert await here.state_ids(room_id) == await there.state_ids(room_id)
+
+
+async def test_an_invite_can_be_declined(here: Server, there: Server, network: Network) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.private_room(alice)
+    await here.membership.invite(alice, room_id, bob)
+
+    await there.membership.leave(bob, room_id)
+    await network.settle()
+
+    assert await here.membership_of(room_id, bob) == "leave"
+    local = await there.local_membership(room_id, bob)
+    assert local is not None
+    assert local.membership == "leave"
+
+
+async def test_an_invite_can_be_taken_back(here: Server, there: Server, network: Network) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.private_room(alice)
+    await here.membership.invite(alice, room_id, bob)
+
+    await here.set_state(room_id, alice, "m.room.member", {"membership": "leave"}, bob)
+    await network.settle()
+
+    local = await there.local_membership(room_id, bob)
+    assert local is not None
+    assert local.membership == "leave"
+
+
+async def test_an_invite_to_a_room_that_is_known_comes_in_the_usual_way(
+    here: Server, there: Server, network: Network
+) -> None:
+    alice, bob, carol = here.user("alice"), there.user("bob"), there.user("carol")
+    room_id = await here.public_room(alice)
+    await there.join(bob, room_id, here)
+
+    await here.membership.invite(alice, room_id, carol)
+    await network.settle()
+
+    assert await there.membership_of(room_id, carol) == "invite"
+    local = await there.local_membership(room_id, carol)
+    assert local is not None
+    assert (local.membership, local.stripped_state) == ("invite", None)
+
+
+async def test_nobody_is_invited_who_does_not_exist(here: Server, there: Server) -> None:
+    alice = here.user("alice")
+    room_id = await here.private_room(alice)
+
+    with pytest.raises((MatrixError, RemoteError)) as refused:
+        await here.membership.invite(alice, room_id, f"@nobody:{there.name}")
+
+    assert refused.value.errcode == "M_FORBIDDEN"
+
+
+async def test_only_invites_are_signed(here: Server, there: Server) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.private_room(alice)
+    message = (await here.say(room_id, alice, "sign this")).event
+
+    with pytest.raises(RemoteError) as refused:
+        await here.client.invite(
+            there.name, room_id, message.event_id, room_version="12", pdu=message.pdu, invite_room_state=[]
+        )
+    assert (refused.value.status, refused.value.errcode) == (400, "M_INVALID_PARAM")
+    assert await there.local_membership(room_id, bob) is None
+
+
+async def test_a_room_version_from_the_future_is_refused(here: Server, there: Server) -> None:
+    with pytest.raises(RemoteError) as refused:
+        await here.client.invite(
+            there.name, "!room:here.example", "$event", room_version="99", pdu={}, invite_room_state=[]
+        )
+    assert (refused.value.status, refused.value.errcode) == (400, "M_INCOMPATIBLE_ROOM_VERSION")

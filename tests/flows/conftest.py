@@ -1,0 +1,56 @@
+"""Running servers, and people on them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import aiohttp
+import pytest
+
+from tests.interop.client import Client
+from tests.interop.inglenook import inglenook
+from tests.processes import Authority, Server
+
+Register = Callable[[str], Awaitable[Client]]
+PASSWORD = "correct horse battery staple"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
+    """One server for all tests of a module."""
+    server = inglenook(tmp_path_factory.mktemp("server"), authority)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Enough connections for everybody at once."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        yield session
+
+
+@pytest.fixture
+def register(http: aiohttp.ClientSession, server: Server) -> Register:
+    """Registers people whose names no other test uses."""
+
+    async def register(name: str) -> Client:
+        client = Client(http, server)
+        await client.register(f"{name}-{next(_numbers)}", PASSWORD)
+        return client
+
+    return register
+
+
+async def start(server: Server) -> None:
+    """Start a server without holding up the loop."""
+    await asyncio.to_thread(server.start)

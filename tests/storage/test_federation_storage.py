@@ -1,0 +1,64 @@
+"""What federation keeps, on both engines."""
+
+from __future__ import annotations
+
+from homeserver.storage import destinations, outbox, received_transactions, remote_keys
+from homeserver.storage.database import Database
+from homeserver.storage.destinations import Destination
+from homeserver.storage.remote_keys import RemoteKey
+
+
+async def test_keys_replace_those_of_the_same_id(database: Database) -> None:
+    first, second = (
+        RemoteKey("a.example", "ed25519:1", "old", 1),
+        RemoteKey("a.example", "ed25519:1", "new", 2),
+    )
+    await database.write(
+        lambda tx: remote_keys.put(tx, [first, RemoteKey("a.example", "ed25519:2", "other", 3)])
+    )
+    await database.write(lambda tx: remote_keys.put(tx, [second]))
+
+    found = {key.key_id: key for key in await remote_keys.of_server(database.read, "a.example")}
+
+    assert found["ed25519:1"] == second
+    assert set(found) == {"ed25519:1", "ed25519:2"}
+    assert await remote_keys.of_server(database.read, "b.example") == []
+
+
+async def test_destinations_that_work_advance_together(database: Database) -> None:
+    rows = [
+        Destination("works.example", 5),
+        Destination("fails.example", 5, 2, 99),
+        Destination("ahead.example", 50),
+    ]
+    for row in rows:
+        await database.write(lambda tx, row=row: destinations.put(tx, row))  # type: ignore[misc]
+    await database.write(lambda tx: destinations.advance(tx, 10))
+
+    found = {row.server_name: row for row in await destinations.everyone(database.scan)}
+
+    assert found["works.example"].sent_pos == 10
+    assert found["fails.example"] == rows[1]
+    assert found["ahead.example"] == rows[2]
+    assert await destinations.get(database.read, "unknown.example") is None
+
+
+async def test_the_outbox_gives_the_oldest_first_and_can_be_cut(database: Database) -> None:
+    edus = [("a.example", number, b"%d" % number) for number in range(1, 6)]
+    await database.write(lambda tx: outbox.add(tx, [*edus, ("b.example", 9, b"9")]))
+
+    assert await outbox.oldest(database.scan, "a.example", 2) == [(1, b"1"), (2, b"2")]
+    await database.write(lambda tx: outbox.remove_upto(tx, "a.example", 2))
+    assert await database.write(lambda tx: outbox.remove_oldest(tx, "a.example", 2)) == 1
+    assert await outbox.oldest(database.scan, "a.example", 9) == [(4, b"4"), (5, b"5")]
+    assert sorted(await outbox.destinations(database.scan)) == ["a.example", "b.example"]
+
+
+async def test_the_first_reply_to_a_transaction_counts_until_it_is_old(database: Database) -> None:
+    await database.write(lambda tx: received_transactions.add(tx, "a.example", "t", b"first", 10))
+    await database.write(lambda tx: received_transactions.add(tx, "a.example", "t", b"second", 20))
+
+    assert await received_transactions.reply(database.read, "a.example", "t") == b"first"
+    assert await received_transactions.reply(database.read, "b.example", "t") is None
+    assert await database.write(lambda tx: received_transactions.remove_older(tx, 11)) == 1
+    assert await received_transactions.reply(database.read, "a.example", "t") is None

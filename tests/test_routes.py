@@ -1,0 +1,215 @@
+"""The route tables against the specification's list of endpoints, and what must be served at all."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import inspect
+import re
+import typing
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from client_api.routes import ClientApi, client_routes
+from federation.routes import routes as federation_routes
+from homeserver.routing import Router
+from homeserver.web import Access, Route
+
+_SPECIFICATION = Path(__file__).parents[2] / "shared" / "spec" / "endpoints.tsv"
+_CLIENT, _FEDERATION = "/_matrix/client/v3", "/_matrix/federation/v1"
+
+#: Served though the specification's list does not have them, each with its reason.
+BEYOND_THE_LIST = {
+    ("GET", f"{_CLIENT}/rooms/{{roomId}}/state/{{eventType}}"): "the empty state key may be left out",
+    ("PUT", f"{_CLIENT}/rooms/{{roomId}}/state/{{eventType}}"): "the empty state key may be left out",
+    ("GET", f"{_CLIENT}/pushrules/global"): "older clients leave the last slash out",
+    ("GET", f"{_CLIENT}/pushrules"): "older clients leave the last slash out",
+    ("PUT", f"{_FEDERATION}/send_join/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
+    ("PUT", f"{_FEDERATION}/send_leave/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
+}
+
+#: What a server cannot do without: accounts, rooms, sync.
+FOR_CLIENTS = """
+GET /.well-known/matrix/client
+GET /_matrix/client/versions
+GET /_matrix/client/v3/capabilities
+GET /_matrix/client/v3/login
+POST /_matrix/client/v3/login
+POST /_matrix/client/v3/logout
+POST /_matrix/client/v3/logout/all
+POST /_matrix/client/v3/refresh
+POST /_matrix/client/v3/register
+GET /_matrix/client/v3/register/available
+GET /_matrix/client/v1/register/m.login.registration_token/validity
+GET /_matrix/client/v3/account/whoami
+POST /_matrix/client/v3/account/password
+POST /_matrix/client/v3/account/deactivate
+GET /_matrix/client/v3/devices
+GET /_matrix/client/v3/devices/{deviceId}
+PUT /_matrix/client/v3/devices/{deviceId}
+DELETE /_matrix/client/v3/devices/{deviceId}
+POST /_matrix/client/v3/delete_devices
+POST /_matrix/client/v3/createRoom
+GET /_matrix/client/v3/joined_rooms
+POST /_matrix/client/v3/join/{roomIdOrAlias}
+POST /_matrix/client/v3/knock/{roomIdOrAlias}
+POST /_matrix/client/v3/rooms/{roomId}/join
+POST /_matrix/client/v3/rooms/{roomId}/leave
+POST /_matrix/client/v3/rooms/{roomId}/forget
+POST /_matrix/client/v3/rooms/{roomId}/invite
+POST /_matrix/client/v3/rooms/{roomId}/kick
+POST /_matrix/client/v3/rooms/{roomId}/ban
+POST /_matrix/client/v3/rooms/{roomId}/unban
+POST /_matrix/client/v3/rooms/{roomId}/upgrade
+GET /_matrix/client/v3/rooms/{roomId}/state
+GET /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}
+PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}
+PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}
+PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}
+GET /_matrix/client/v3/rooms/{roomId}/event/{eventId}
+GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}
+GET /_matrix/client/v3/rooms/{roomId}/messages
+GET /_matrix/client/v3/rooms/{roomId}/members
+GET /_matrix/client/v3/rooms/{roomId}/joined_members
+GET /_matrix/client/v3/rooms/{roomId}/aliases
+GET /_matrix/client/v3/directory/room/{roomAlias}
+PUT /_matrix/client/v3/directory/room/{roomAlias}
+DELETE /_matrix/client/v3/directory/room/{roomAlias}
+PUT /_matrix/client/v3/rooms/{roomId}/typing/{userId}
+POST /_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}
+POST /_matrix/client/v3/rooms/{roomId}/read_markers
+GET /_matrix/client/v3/user/{userId}/account_data/{type}
+PUT /_matrix/client/v3/user/{userId}/account_data/{type}
+GET /_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}
+PUT /_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}
+GET /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags
+PUT /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}
+DELETE /_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}
+GET /_matrix/client/v3/profile/{userId}
+GET /_matrix/client/v3/profile/{userId}/{keyName}
+PUT /_matrix/client/v3/profile/{userId}/{keyName}
+DELETE /_matrix/client/v3/profile/{userId}/{keyName}
+GET /_matrix/client/v3/presence/{userId}/status
+PUT /_matrix/client/v3/presence/{userId}/status
+POST /_matrix/client/v3/user/{userId}/filter
+GET /_matrix/client/v3/user/{userId}/filter/{filterId}
+GET /_matrix/client/v3/pushrules/
+GET /_matrix/client/v3/sync
+PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}
+"""
+
+#: What it takes to share a room with another server.
+FOR_SERVERS = """
+GET /_matrix/federation/v1/version
+GET /_matrix/key/v2/server
+POST /_matrix/key/v2/query
+GET /_matrix/key/v2/query/{serverName}
+PUT /_matrix/federation/v1/send/{txnId}
+GET /_matrix/federation/v1/make_join/{roomId}/{userId}
+PUT /_matrix/federation/v2/send_join/{roomId}/{eventId}
+GET /_matrix/federation/v1/make_leave/{roomId}/{userId}
+PUT /_matrix/federation/v2/send_leave/{roomId}/{eventId}
+PUT /_matrix/federation/v1/invite/{roomId}/{eventId}
+PUT /_matrix/federation/v2/invite/{roomId}/{eventId}
+GET /_matrix/federation/v1/event/{eventId}
+GET /_matrix/federation/v1/state/{roomId}
+GET /_matrix/federation/v1/state_ids/{roomId}
+GET /_matrix/federation/v1/backfill/{roomId}
+POST /_matrix/federation/v1/get_missing_events/{roomId}
+GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}
+GET /_matrix/federation/v1/query/directory
+GET /_matrix/federation/v1/query/profile
+"""
+
+
+def client_table() -> list[Route]:
+    """The rows for clients; a row that names a method no module has is an ``AttributeError``."""
+    modules = typing.get_type_hints(ClientApi)
+    return client_routes(
+        ClientApi(**{field.name: Mock(spec=modules[field.name]) for field in dataclasses.fields(ClientApi)})
+    )
+
+
+def federation_table() -> list[Route]:
+    """The rows for servers, in the same way."""
+    modules = typing.get_type_hints(federation_routes)
+    parameters = inspect.signature(federation_routes).parameters
+    return federation_routes(**{name: Mock(spec=modules[name]) for name in parameters})
+
+
+def wanted(text: str) -> set[tuple[str, str]]:
+    return {(method, path) for method, path in (line.split() for line in text.strip().splitlines())}
+
+
+def nameless(path: str) -> str:
+    """The path without what its parameters are called."""
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+@pytest.fixture(scope="module")
+def specified() -> dict[tuple[str, str], dict[str, str]]:
+    """The specification's rows by method and path."""
+    if not _SPECIFICATION.exists():
+        pytest.skip(f"the specification's list of endpoints is not at {_SPECIFICATION}")
+    with _SPECIFICATION.open(newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {(row["method"], row["path"].strip()): row for row in rows}
+
+
+TABLES = pytest.mark.parametrize("table", [client_table, federation_table], ids=["clients", "servers"])
+
+
+@TABLES
+def test_every_route_is_in_the_specification(
+    table: typing.Callable[[], list[Route]], specified: dict[tuple[str, str], dict[str, str]]
+) -> None:
+    invented = {(row.method, row.path) for row in table()} - specified.keys() - BEYOND_THE_LIST.keys()
+
+    assert not invented
+
+
+@TABLES
+def test_no_two_routes_answer_the_same_request(table: typing.Callable[[], list[Route]]) -> None:
+    rows = [(row.method, nameless(row.path)) for row in table()]
+
+    assert len(rows) == len(set(rows))
+    Router(table())
+
+
+def test_what_a_client_needs_is_routed() -> None:
+    assert not wanted(FOR_CLIENTS) - {(row.method, row.path) for row in client_table()}
+
+
+def test_what_another_server_needs_is_routed() -> None:
+    assert not wanted(FOR_SERVERS) - {(row.method, row.path) for row in federation_table()}
+
+
+#: Routes that others may call than the specification's list says, each with its reason.
+OTHER_ACCESS = {
+    ("GET", "/_matrix/client/versions"): "the access token is optional there",
+}
+
+
+def test_who_may_call_is_what_the_specification_says(
+    specified: dict[tuple[str, str], dict[str, str]],
+) -> None:
+    for row in client_table():
+        key = (row.method, row.path)
+        if key in specified and key not in OTHER_ACCESS:
+            needs_token = specified[key]["auth"] == "auth"
+            assert (row.access is Access.PUBLIC) == (not needs_token), key
+
+
+def test_other_servers_sign_what_the_specification_wants_signed(
+    specified: dict[tuple[str, str], dict[str, str]],
+) -> None:
+    for row in federation_table():
+        if (row.method, row.path) in specified:
+            needs_signature = specified[row.method, row.path]["auth"] == "auth"
+            assert (row.access is Access.SERVER) == needs_signature, row.path
+
+
+def test_what_is_beyond_the_list_is_beyond_it(specified: dict[tuple[str, str], dict[str, str]]) -> None:
+    assert not BEYOND_THE_LIST.keys() & specified.keys()
