@@ -27,9 +27,7 @@ class EventCache:
         if nid is not None:
             return self._by_nid[nid]
         stored = await events.by_id(self._db.read, event_id)
-        if stored is not None:
-            self.put(stored)
-        return stored
+        return self._keep(stored) if stored is not None else None
 
     async def by_ids(self, event_ids: Sequence[str]) -> dict[str, StoredEvent]:
         """Those of the events that are stored."""
@@ -43,8 +41,7 @@ class EventCache:
         if unknown:
             reader = self._db.read if len(unknown) <= _BOUNDED else self._db.scan
             for event_id, stored in (await events.by_ids(reader, unknown)).items():
-                found[event_id] = stored
-                self.put(stored)
+                found[event_id] = self._keep(stored)
         return found
 
     async def by_nids(self, nids: Sequence[int]) -> dict[int, StoredEvent]:
@@ -59,9 +56,15 @@ class EventCache:
         if unknown:
             reader = self._db.read if len(unknown) <= _BOUNDED else self._db.scan
             for nid, stored in (await events.by_nids(reader, unknown)).items():
-                found[nid] = stored
-                self.put(stored)
+                found[nid] = self._keep(stored)
         return found
+
+    def _keep(self, read: StoredEvent) -> StoredEvent:
+        """Remember an event that was read, unless a newer form of it was stored meanwhile."""
+        known = self._by_nid.get(read.nid)
+        if known is None:
+            self.put(read)
+        return known or read
 
     def put(self, stored: StoredEvent) -> None:
         """Remember an event that is on disk, or its newer form."""

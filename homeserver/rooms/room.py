@@ -14,7 +14,7 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.rooms import RoomRow
+from homeserver.storage.rooms import RoomRow, StaleRoomError
 
 #: How many of the newest timeline events a room keeps at hand.
 RECENT_EVENTS = 50
@@ -36,6 +36,8 @@ class Room:
         self.room_id = row.room_id
         self.rules: RoomVersion = ROOM_VERSIONS[row.version]
         self.epoch = row.epoch
+        #: The version the epoch began with; older ones are of earlier stays in the room.
+        self.epoch_start = 0
         self.state_ver = row.state_ver
         self.last_pos = row.last_pos
         self.depth = row.depth
@@ -81,6 +83,11 @@ class Room:
         """Wait until every queued write has ended, well or badly."""
         if self.unsettled:
             await asyncio.wait(set(self.unsettled))
+
+    def check_sound(self) -> None:
+        """Raises ``StaleRoomError`` when a write failed, so that nothing may be decided from what is here."""
+        if self.broken:
+            raise StaleRoomError(self.room_id)
 
     def state_event(self, type_: str, state_key: str = "") -> Event | None:
         """A current state event that is not a membership."""

@@ -123,13 +123,17 @@ class Rooms:
         tips = await self._events.by_nids(list(row.tips))
         servers = await room_storage.servers(self._db.read, nid)
         room = Room(row, tuple(tips[tip] for tip in row.tips), servers)
+        if row.epoch:
+            room.epoch_start = await state_storage.first_version(self._db.read, nid, row.epoch) or 0
         state = await state_storage.current_without_members(self._db.read, nid)
         stored = await self._events.by_nids(list(state.values()))
         room.state = {event.event.key: event for event in stored.values()}
         recent = await event_storage.timeline_backward(self._db.read, nid, row.last_pos, RECENT_EVENTS + 1)
-        live = [event for event in recent if event.pos is not None and event.pos > 0]
+        # Between the last event of an earlier stay and this one's first is a gap.
+        live = [event for event in recent if event.pos is not None and event.pos > room.epoch_start]
         room.recent.extend(reversed(live[:RECENT_EVENTS]))
-        room.recent_after = (live[RECENT_EVENTS].pos or 0) if len(live) > RECENT_EVENTS else 0
+        is_all = len(live) <= RECENT_EVENTS
+        room.recent_after = room.epoch_start if is_all else live[RECENT_EVENTS].pos or 0
         room.changes_since_checkpoint = await state_storage.count_changes(
             self._db.read, nid, row.epoch, row.checkpoint_ver
         )

@@ -1,7 +1,8 @@
 """The state of a room at any event: a versioned map, and overlays for forks.
 
 A *state reference* is one integer.  ``v >= 0`` is a version: the room's current
-state as it was right after the event at stream position ``v`` changed it.
+state as it was right after the event at stream position ``v`` changed it; versions of earlier epochs, when this
+server had left the room and come back, stay readable.
 ``-n`` is overlay ``n``: the state on a fork, kept as a difference from a version
 or from another overlay.  Two events whose references are equal have the same
 state before them; an event on the main line adds nothing to disk but its reference.
@@ -89,7 +90,8 @@ class StateStore:
                     return nid
             ref = _base_of(overlay)
         await room.settle()
-        return await state.value_at(self._db.read, room.nid, room.epoch, key_nid, ref)
+        epoch = await self._epoch_of(room, ref)
+        return await state.value_at(self._db.read, room.nid, epoch, key_nid, ref)
 
     async def state_at(self, room: Room, ref: int) -> dict[int, int]:
         """The whole state at a reference, ``key_nid`` to ``event_nid``."""
@@ -110,7 +112,10 @@ class StateStore:
         version, overlaid = await self._flatten(ref)
         await room.settle()
         found: Difference = {}
-        if version > base_ver:
+        if version < room.epoch_start <= base_ver:
+            there, here = await self._version(room, version), await self._version(room, base_ver)
+            found = differences(there, here)
+        elif version > base_ver:
             for change in await state.changes(self._db.scan, room.nid, room.epoch, base_ver, version):
                 found[change.key_nid] = change.event_nid
         elif version < base_ver:
@@ -150,7 +155,8 @@ class StateStore:
         """The version in force at a stream position."""
         if pos >= room.state_ver:
             return room.state_ver
-        return await state.newest_change_at(self._db.read, room.nid, room.epoch, pos)
+        epoch = await self._epoch_of(room, pos)
+        return await state.newest_change_at(self._db.read, room.nid, epoch, pos)
 
     async def values_at_current(self, room: Room, key_nids: Collection[int]) -> dict[int, int]:
         """Several keys of the current state."""
@@ -158,16 +164,25 @@ class StateStore:
         return await state.current_values(self._db.scan, room.nid, list(key_nids))
 
     async def _version(self, room: Room, ver: int) -> dict[int, int]:
-        if ver >= room.checkpoint_ver:
+        epoch = await self._epoch_of(room, ver)
+        if epoch == room.epoch and ver >= room.checkpoint_ver:
             whole = await state.current(self._db.scan, room.nid)
             # Read after the state: a change that came in between is undone, not doubled.
-            newer = await state.changes(self._db.scan, room.nid, room.epoch, ver, 1 << 62)
+            newer = await state.changes(self._db.scan, room.nid, epoch, ver, 1 << 62)
             _apply(whole, {change.key_nid: change.prev_event_nid for change in reversed(newer)})
             return whole
-        start, whole = await state.checkpoint_before(self._db.scan, room.nid, room.epoch, ver)
-        changes = await state.changes(self._db.scan, room.nid, room.epoch, start, ver)
+        start, whole = await state.checkpoint_before(self._db.scan, room.nid, epoch, ver)
+        changes = await state.changes(self._db.scan, room.nid, epoch, start, ver)
         _apply(whole, {change.key_nid: change.event_nid for change in changes})
         return whole
+
+    async def _epoch_of(self, room: Room, ver: int) -> int:
+        """The epoch a version belongs to: positions only grow, from one epoch to the next too."""
+        epoch, start = room.epoch, room.epoch_start
+        while epoch and ver < start:
+            epoch -= 1
+            start = await state.first_version(self._db.read, room.nid, epoch) or 0
+        return epoch
 
     async def _flatten(self, ref: int) -> tuple[int, Difference]:
         """A reference as a version and what an overlay changes in it."""
@@ -195,6 +210,13 @@ class StateStore:
         if len(self._overlays) > _REMEMBERED_OVERLAYS:
             _, oldest = self._overlays.popitem(last=False)
             del self._by_hash[oldest.room_nid, oldest.hash]
+
+
+def differences(there: Mapping[int, int], here: Mapping[int, int]) -> Difference:
+    """What has to change in the state ``here`` to get the state ``there``."""
+    return {
+        key: there.get(key, NO_EVENT) for key in there.keys() | here.keys() if there.get(key) != here.get(key)
+    }
 
 
 def _base_of(overlay: Overlay) -> int:

@@ -211,12 +211,12 @@ async def add_pending_redaction(tx: Transaction, redacts: str, nid: int) -> None
     )
 
 
-async def pending_redaction_of(r: Reader, event_id: str) -> int | None:
-    """The ``event_nid`` of a redaction that came before its target."""
-    nid: int | None = await r.fetch_value(
-        "SELECT event_nid FROM pending_redactions WHERE redacts = $1", event_id
+async def pending_redactions_of(r: Reader, event_id: str) -> list[int]:
+    """The ``event_nid``s of redactions that came before their target, the first first."""
+    rows = await r.fetch(
+        "SELECT event_nid FROM pending_redactions WHERE redacts = $1 ORDER BY event_nid LIMIT 50", event_id
     )
-    return nid
+    return [row[0] for row in rows]
 
 
 async def by_id(r: Reader, event_id: str) -> StoredEvent | None:
@@ -323,10 +323,17 @@ async def oldest_pos(r: Reader, room_nid: int) -> int:
 
 
 async def add_missing(tx: Transaction, room_nid: int, event_ids: Iterable[str], wanted_by: int) -> None:
-    """Remember events that others refer to and that are not here."""
+    """Remember events that others refer to, unless they are here by now.
+
+    Of several that refer to one event the newest counts; ``wanted_by`` 0 stands for one without
+    a position.
+    """
     await tx.execute_many(
-        """INSERT INTO missing_events (room_nid, event_id, wanted_by) VALUES ($1, $2, $3)
-           ON CONFLICT (room_nid, event_id) DO NOTHING""",
+        """INSERT INTO missing_events (room_nid, event_id, wanted_by)
+           SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS BIGINT)
+           WHERE NOT EXISTS (SELECT 1 FROM events WHERE event_id = $2 AND state_before IS NOT NULL)
+           ON CONFLICT (room_nid, event_id) DO UPDATE SET wanted_by = excluded.wanted_by
+           WHERE excluded.wanted_by > missing_events.wanted_by""",
         [(room_nid, event_id, wanted_by) for event_id in event_ids],
     )
 
@@ -337,6 +344,16 @@ async def remove_missing(tx: Transaction, room_nid: int, event_ids: Iterable[str
         "DELETE FROM missing_events WHERE room_nid = $1 AND event_id = $2",
         [(room_nid, event_id) for event_id in event_ids],
     )
+
+
+async def missing_among(r: Reader, room_nid: int, event_ids: Sequence[str]) -> set[str]:
+    """Those of the events that timeline events refer to and that are not here."""
+    rows = await r.fetch_in(
+        "SELECT event_id FROM missing_events WHERE event_id IN $1 AND room_nid = $2 AND wanted_by <> 0",
+        event_ids,
+        room_nid,
+    )
+    return {row[0] for row in rows}
 
 
 async def missing_before(r: Reader, room_nid: int, pos: int, limit: int) -> list[str]:

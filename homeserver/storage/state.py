@@ -190,6 +190,14 @@ async def newest_change_at(r: Reader, room_nid: int, epoch: int, pos: int) -> in
     return ver or 0
 
 
+async def first_version(r: Reader, room_nid: int, epoch: int) -> int | None:
+    """The version an epoch began with; ``None`` for an epoch that left no log."""
+    ver: int | None = await r.fetch_value(
+        "SELECT MIN(ver) FROM state_log WHERE room_nid = $1 AND epoch = $2", room_nid, epoch
+    )
+    return ver
+
+
 async def add_checkpoint(tx: Transaction, room_nid: int, epoch: int, ver: int, state: dict[int, int]) -> None:
     """Store the whole state at a version."""
     flat = [number for entry in sorted(state.items()) for number in entry]

@@ -141,6 +141,7 @@ NOT_HTTP = {
     "a TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
     "raw bytes in the path": b"GET /_matrix/client/v3/profile/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
     "a space in the path": b"GET /_matrix/client/v3/profile/a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an invented method": b"BREW /_matrix/client/versions HTTP/1.1\r\nHost: a\r\n\r\n",
     "no path": b"GET  HTTP/1.1\r\nHost: a\r\n\r\n",
     "another version of HTTP": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
     "a header without a name": b"GET /_matrix/client/versions HTTP/1.1\r\n: x\r\n\r\n",

@@ -155,9 +155,9 @@ async def test_a_server_as_it_is_run_in_earnest(http: aiohttp.ClientSession, gua
     """Well-known and health are there; who sends too fast is told when to come back, others go on."""
     status, well_known = await get(http, guarded, "/.well-known/matrix/client")
     assert (status, well_known) == (200, {"m.homeserver": {"base_url": "https://matrix.example.org"}})
-    async with http.get(f"{guarded.client_url}/health") as reply:
+    async with http.get(f"{guarded.client_url}/_inglenook/health") as reply:
         assert reply.status == 200
-    async with http.get(f"{guarded.client_url}/metrics") as reply:
+    async with http.get(f"{guarded.client_url}/_inglenook/metrics") as reply:
         assert reply.status == 200
         assert "# HELP" in await reply.text()
 

@@ -72,9 +72,10 @@ CREATE TABLE missing_events (
 
 -- Redactions of events that have not come yet.
 CREATE TABLE pending_redactions (
-    redacts TEXT PRIMARY KEY,
-    event_nid INTEGER NOT NULL
-);
+    redacts TEXT NOT NULL,
+    event_nid INTEGER NOT NULL,
+    PRIMARY KEY (redacts, event_nid)
+) WITHOUT ROWID;
 
 CREATE TABLE current_state (
     room_nid INTEGER NOT NULL,

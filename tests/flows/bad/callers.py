@@ -108,7 +108,6 @@ _METHODS = (
     bad("the wrong method", "POST /_matrix/client/versions", *NO_SUCH_METHOD, body={}, by=""),
     bad("a method that HTTP has and we have not", "PATCH /profile/$alice/displayname", *NO_SUCH_METHOD,
         body={}),
-    bad("an invented method", "BREW /sync", *NO_SUCH_METHOD),
     bad("an endpoint of other servers on the clients' port", "GET /_matrix/federation/v1/version",
         *NO_SUCH_PATH, by=""),
     bad("a server's write on the clients' port", "PUT /_matrix/federation/v1/send/t1", *NO_SUCH_PATH,

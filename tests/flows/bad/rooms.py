@@ -117,7 +117,7 @@ def _about_others() -> list[Bad]:
             bad("a word for a user", here, *WRONG_VALUE, body={"user_id": "bob"}),
             bad("a room for a user", here, *WRONG_VALUE, body={"user_id": "$room"}),
             bad("a number for a reason", here, *WRONG_VALUE, body={"user_id": "$carol", "reason": 5}),
-            bad("from outside", here, *FORBIDDEN, body={"user_id": "$dora"}, by="carol"),
+            bad("from outside", here, *FORBIDDEN, body={"user_id": "$mallory"}, by="carol"),
             bad(
                 "in an unknown room", f"POST /rooms/$no_room/{verb}", *UNKNOWN_ROOM, body={"user_id": "$bob"}
             ),

@@ -169,14 +169,10 @@ _TRANSACTIONS = (
            body={**_NOTHING, "pdus": [{}] * 51}),
     _asked("more than 100 ephemeral events", f"{_SEND}/too-many-edus", *_BAD_BODY, "413 M_TOO_LARGE",
            "400 M_TOO_LARGE", body={**_NOTHING, "edus": [{"edu_type": "m.typing", "content": {}}] * 101}),
-    _asked("no events at all", f"{_SEND}/nothing", *_BAD_BODY,
-        body={"origin": "$stranger", "origin_server_ts": 1}),
     _asked("an object for events", f"{_SEND}/object", *_BAD_BODY, body={**_NOTHING, "pdus": {}}),
     _asked("a string for ephemeral events", f"{_SEND}/string", *_BAD_BODY,
         body={**_NOTHING, "edus": "typing"}),
     _asked("a list for a transaction", f"{_SEND}/list", *_BAD_BODY, body=[]),
-    _asked("another's transaction", f"{_SEND}/anothers", *_REFUSED, *_UNSIGNED,
-           body={**_NOTHING, "origin": "c.example"}),
 )  # fmt: skip
 
 _KEYS = (
