@@ -498,6 +498,7 @@ class People:
                 events=core.events,
                 states=core.states,
                 visibility=visibility,
+                receipts=self.receipts.newest,
                 rulesets=push_rules,
                 notifier=core.notifier,
             ),

@@ -11,7 +11,7 @@ from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.room import Room
 from homeserver.rooms.timeline import Change, Timeline
 from homeserver.storage.append import Append
-from homeserver.storage.events import SENT_HERE, StoredEvent
+from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
 
@@ -46,6 +46,11 @@ class Adoption:
         The events have passed the checks that need no state.  Returns as
         ``Timeline.stage`` does.  Raises ``Unacceptable``.  Caller holds the room lock.
         """
+        await room.settle()
+        room.check_sound()
+        # Some servers count the join itself to the state; it gets its own place.
+        state = [event for event in state if event.event_id != join.event_id]
+        auth_chain = [event for event in auth_chain if event.event_id != join.event_id]
         create = _create_event(state)
         try:
             new, known = await self._outliers.judge(room.nid, room.rules, [*auth_chain, *state], create)
@@ -57,7 +62,6 @@ class Adoption:
         if missing_auth:
             raise Unacceptable("auth events of the join are missing")
         join_key = await self._keys.intern(join.key)
-        await room.settle()
 
         # Nothing is awaited from here on: what follows happens at once.
         batch = Append(
@@ -69,7 +73,7 @@ class Adoption:
             missing=[],
         )
         imported, joined = self._positions.next(2), self._positions.last
-        _empty(room)
+        _empty(room, imported)
         changes = [
             Change(key=key, key_nid=stored.key_nid or 0, new=stored, old=None)
             for key, stored in by_key.items()
@@ -80,7 +84,7 @@ class Adoption:
             room_nid=room.nid,
             event=join,
             pos=joined,
-            flags=SENT_HERE,
+            flags=0,  # the server it was sent to hands it on to the others
             state_before=imported,
             state_after=joined,
             auth_nids=tuple(known[event_id].nid for event_id in join.auth_events),
@@ -102,8 +106,10 @@ class Adoption:
         room.recent.clear()
         room.recent_after = imported
         room.remember(stored_join)
-        room.members = {user_id: room.members[user_id] for user_id in (join.sender,)}
-        return self._timeline.write(room, batch, [stored_join])
+        written = self._timeline.write(room, batch, [stored_join])
+        # Until then the disk does not know them.
+        written.add_done_callback(lambda _: _let_go_of_members(room))
+        return written
 
 
 def _create_event(state: Sequence[Event]) -> Event:
@@ -132,10 +138,17 @@ def _check_join(room: Room, join: Event, state: dict[tuple[str, str], Event]) ->
         raise Unacceptable(f"the join is not allowed by the state: {error}") from error
 
 
-def _empty(room: Room) -> None:
+def _let_go_of_members(room: Room) -> None:
+    # Whoever holds the lock may rely on those it asked for.
+    if not room.lock.locked():
+        room.members.clear()
+
+
+def _empty(room: Room, imported: int) -> None:
     """Forget the state of an earlier stay; the log of that stay remains, in its own epoch."""
     if room.last_pos:
         room.epoch += 1
+        room.epoch_start = imported
     room.state = {}
     room.members = {}
     room.servers = {}

@@ -1,15 +1,16 @@
 """Getting history from other servers when somebody scrolls back past what is stored.
 
-Backfilled events get negative positions, before everything the room has, and the
-state before them as their server knows it, so that history visibility holds for them too.
+Backfilled events get positions in the gap they fill, below the event that refers to
+them, and the state before them as their server knows it, so that history visibility
+holds for them too.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
@@ -24,12 +25,12 @@ from homeserver.rooms.outliers import MissingAuthEvents, authorise_by_auth_event
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.state_store import StateStore
-from homeserver.rooms.timeline import Timeline
+from homeserver.rooms.state_store import StateStore, differences
+from homeserver.rooms.timeline import Timeline, emptied
 from homeserver.storage import events as event_storage
-from homeserver.storage.append import Append
+from homeserver.storage.append import Append, Redacted
 from homeserver.storage.database import Database
-from homeserver.storage.events import REJECTED, StoredEvent
+from homeserver.storage.events import REDACTED, REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
 
@@ -70,18 +71,24 @@ class Backfill:
         self._event_nids = event_nids
         self._server_name = server_name
         #: One backfill of a room at a time; taken before the room lock.
-        self._filling: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._filling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
-    async def before(self, room: Room, pos: int, limit: int) -> bool:
-        """Fetch up to ``limit`` events that come before ``pos``; whether any came."""
-        async with self._filling[room.nid]:
-            wanted = await event_storage.missing_before(self._db.read, room.nid, pos, 10)
-            if not wanted:
-                return False
+    async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
+        """Fetch up to ``limit`` events of the newest gap that ends at a position in ``[low, high]``.
+
+        Whether any came; false where there is no gap.
+        """
+        if await event_storage.newest_gap(self._db.read, room.nid, low, high) is None:
+            return False
+        async with self._filling.setdefault(room.nid, asyncio.Lock()):
+            gap = await event_storage.newest_gap(self._db.read, room.nid, low, high)
+            if gap is None:
+                return True  # somebody else's request has just filled it
+            pos, wanted = gap
             for server in self._servers(room):
                 try:
                     pdus = await self._remote.backfill(server, room.room_id, wanted, min(limit, MAX_EVENTS))
-                    if await self._take(server, room, pdus[:MAX_EVENTS]):
+                    if await self._take(server, room, pos, pdus[:MAX_EVENTS]):
                         return True
                 except (RemoteError, Dropped) as error:
                     _log.info("backfill failed", room_id=room.room_id, server=server, reason=str(error))
@@ -92,7 +99,7 @@ class Backfill:
         others = [server for server in room.servers if server != self._server_name]
         return sorted(others, key=lambda server: -room.servers[server])[:_MAX_SERVERS]
 
-    async def _take(self, server: str, room: Room, pdus: Sequence[dict[str, Any]]) -> bool:
+    async def _take(self, server: str, room: Room, pos: int, pdus: Sequence[dict[str, Any]]) -> bool:
         checked = await self._inbound.checked(room.rules, pdus)
         events = {
             event.event_id: event
@@ -108,26 +115,38 @@ class Backfill:
         if not fresh:
             return False
         await self._inbound.fetch_auth_events(server, room, fresh)
-        state = await self._missing.state_before(server, room, fresh[0], self._inbound.store_outliers)
+        state: Sequence[StoredEvent] = ()
+        if fresh[0].prev_events:  # before the create event there is no state
+            state = await self._missing.state_before(server, room, fresh[0], self._inbound.store_outliers)
         async with self._rooms.lock(room.room_id) as locked:
-            written = await self._prepend(locked, fresh, state)
+            batch = await self._put_before(locked, pos, fresh, state)
+            locked.forget_before(pos)
+            written = self._timeline.write(locked, batch, [])
         await written
-        return True
+        return bool(batch.new or batch.placed)
 
-    async def _prepend(
-        self, room: Room, events: Sequence[Event], state: Sequence[StoredEvent]
-    ) -> asyncio.Future[list[StoredEvent]]:
-        """Put events, oldest first, before all that is stored.  Caller holds the room lock."""
+    async def _put_before(
+        self, room: Room, gap: int, events: Sequence[Event], state: Sequence[StoredEvent]
+    ) -> Append:
+        """The batch that puts events, oldest first, right before position ``gap``.
+
+        Caller holds the room lock.
+        """
         await room.settle()
         batch = Append(room=room.row(), expected_last_pos=room.last_pos)
         ref = await self._reference(room, state, batch)
-        pos = await event_storage.oldest_pos(self._db.read, room.nid) - len(events)
+        floor = await event_storage.pos_before(self._db.read, room.nid, gap)
+        if floor is not None:
+            events = events[-(gap - floor - 1) :] if gap - floor > 1 else []
+        pos = gap - len(events)
         here = {event.event_id for event in events}
         known = await self._events.by_ids(
             [name for event in events for name in (event.event_id, *event.auth_events, *event.prev_events)]
         )
         for event in events:
             outlier = known.get(event.event_id)
+            if outlier is not None and outlier.state_before is not None:
+                continue  # it came by itself meanwhile
             stored = await self._placed(room, event, known, outlier, ref)
             if stored is None:
                 continue
@@ -139,6 +158,7 @@ class Backfill:
                 batch.overlays.append(overlay)
                 ref = -overlay.nid
                 stored = msgspec.structs.replace(stored, state_after=ref)
+            stored = await self._redacted(room, batch, stored, known)
             known[event.event_id] = stored
             (batch.placed if outlier else batch.new).append(stored)
             batch.arrived.append(event.event_id)
@@ -147,16 +167,31 @@ class Backfill:
                 for prev in event.prev_events
                 if prev not in here and (prev not in known or known[prev].state_before is None)
             )
-        return self._timeline.write(room, batch, [])
+        return batch
+
+    async def _redacted(
+        self, room: Room, batch: Append, stored: StoredEvent, known: dict[str, StoredEvent]
+    ) -> StoredEvent:
+        """The event as redactions leave it; what it redacts itself is emptied in the batch and ``known``."""
+        if stored.rejected:
+            return stored
+        target, is_early = await self._timeline.redaction_target(room, stored.event, known)
+        if target is not None:
+            known[target.id] = emptied(room, target, stored.nid)
+            room.replace(known[target.id])
+            batch.redacted.append(Redacted(known[target.id], stored.nid))
+        elif is_early:
+            batch.pending_redactions.append((stored.event.redacts or "", stored.nid))
+        redaction = await self._timeline.pending_redaction(room, stored)
+        if redaction is None:
+            return stored
+        batch.redacted.append(Redacted(emptied(room, stored, redaction), redaction))
+        return batch.redacted[-1].stored
 
     async def _reference(self, room: Room, state: Sequence[StoredEvent], batch: Append) -> int:
         whole = {stored.key_nid: stored.nid for stored in state if stored.key_nid is not None}
         current = await self._states.state_at(room, room.state_ver)
-        difference = {
-            key: whole.get(key, 0)
-            for key in whole.keys() | current.keys()
-            if whole.get(key, 0) != current.get(key, 0)
-        }
+        difference = differences(whole, current)
         if not difference:
             return room.state_ver
         overlay = await self._states.overlay_on(room, room.state_ver, difference)
@@ -173,6 +208,8 @@ class Backfill:
     ) -> StoredEvent | None:
         """The event as it will be stored, still without position; ``None``: it cannot be judged."""
         flags = 0
+        if outlier is not None and outlier.flags & REDACTED:
+            event, flags = outlier.event, REDACTED
         try:
             auth = {name: known[name].event for name in event.auth_events if name in known}
             create = room.create.event if room.rules.hash_room_ids else None
@@ -180,7 +217,7 @@ class Backfill:
         except MissingAuthEvents:
             return None
         except NotAllowed:
-            flags = REJECTED
+            flags |= REJECTED
             event = msgspec.structs.replace(event, rejected=True)
         return StoredEvent(
             nid=outlier.nid if outlier else self._event_nids.next(),
@@ -191,5 +228,6 @@ class Backfill:
             state_before=ref,
             state_after=ref,
             auth_nids=tuple(known[name].nid for name in event.auth_events),
+            redacted_by=outlier.redacted_by if outlier else None,
             key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
         )

@@ -39,8 +39,8 @@ Accept: TypeAlias = Callable[[StoredEvent], bool]
 class Backfill(Protocol):
     """Fetches history from other servers; ``rooms/backfill.py`` fulfils it."""
 
-    async def before(self, room: Room, pos: int, limit: int) -> bool:
-        """Fetch up to ``limit`` events from before a position; whether any came."""
+    async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
+        """Fetch up to ``limit`` events of the newest gap in ``[low, high]``; whether any came."""
         ...
 
 
@@ -119,7 +119,7 @@ class History:
     ) -> Page:
         """Events at or before ``start`` (the newest: ``None``) and after ``to``, newest first.
 
-        Other servers are asked once for what comes before all that is stored here.
+        Other servers are asked once for what is missing here.
         """
         room = view.room
         newest = room.last_pos if view.upto is None else view.upto
@@ -129,6 +129,10 @@ class History:
         scanned, may_ask = 0, True
         while scanned < _MAX_SCANNED:
             rows = await event_storage.timeline_backward(self._db.read, room.nid, cursor, _BATCH)
+            if may_ask:
+                may_ask = False
+                if await self._filled(view, rows, cursor, limit - len(found)):
+                    continue
             scanned += len(rows)
             wanted = [stored for stored in rows if to is None or _pos(stored) > to]
             seen = await self._visible(view, wanted, accept)
@@ -139,11 +143,20 @@ class History:
                 return Page(found, start, None)
             cursor = _pos(rows[-1]) - 1 if rows else cursor
             if len(rows) < _BATCH:
-                at_edge = not rows or await self._visibility.may_see(room, view.user_id, rows[-1])
-                if not (may_ask and at_edge and await self._backfill.before(room, cursor, limit)):
-                    return Page(found, start, None)
-                may_ask = False
+                return Page(found, start, None)
         return Page(found, start, cursor)
+
+    async def _filled(self, view: RoomView, rows: Sequence[StoredEvent], high: int, wanted: int) -> bool:
+        """Whether history came in between what a page of ``wanted`` events is about to show.
+
+        Only for somebody who may see the oldest of it: others learn nothing from it.
+        """
+        shown = rows[:wanted]
+        if shown and not await self._visibility.may_see(view.room, view.user_id, shown[-1]):
+            return False
+        low = _pos(shown[-1]) if len(shown) == wanted else -_FAR
+        # An event right above what is shown may be the one that refers to the gap.
+        return await self._backfill.fill(view.room, low, high + 1, max(wanted, _BATCH))
 
     async def forward(
         self, view: RoomView, start: int | None, to: int | None, limit: int, accept: Accept

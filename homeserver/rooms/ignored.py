@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
+
 import orjson
 
 from homeserver.storage import account_data
@@ -9,16 +12,29 @@ from homeserver.storage.account_data import GLOBAL
 from homeserver.storage.database import Database
 
 _TYPE = "m.ignored_user_list"
+_REMEMBERED = 10_000
 
 
 class IgnoredUsers:
-    """Reads the lists of ignored users."""
+    """Reads the lists of ignored users, and remembers those of users who are active."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     async def by(self, user_id: str) -> frozenset[str]:
         """The users somebody ignores, themselves never among them."""
-        text = await account_data.content(self._db.read, user_id, GLOBAL, _TYPE)
-        users = orjson.loads(text).get("ignored_users") if text else None
-        return frozenset(users) - {user_id} if isinstance(users, dict) else frozenset()
+        known = self._known.get(user_id)
+        if known is None:
+            text = await account_data.content(self._db.read, user_id, GLOBAL, _TYPE)
+            users = orjson.loads(text).get("ignored_users") if text else None
+            known = frozenset(users) - {user_id} if isinstance(users, dict) else frozenset()
+            self._known[user_id] = known
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
+
+    def forget(self, users: Iterable[str]) -> None:
+        """These users may have changed something of theirs."""
+        for user_id in users:
+            self._known.pop(user_id, None)

@@ -24,7 +24,7 @@ from homeserver.rooms.outliers import MissingAuthEvents, Outliers, authorise_by_
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.state_store import StateStore, differences
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage.events import REJECTED, SENT_HERE, SOFT_FAILED, StoredEvent
 from homeserver.storage.state import Overlay
@@ -95,6 +95,8 @@ class Inbound:
             raise event
         if event.room_id != room_id:
             raise Dropped("the event is for another room")
+        if not event.prev_events:
+            raise Dropped("it builds on nothing, and the room has its first event")
         return await self._take(origin, room, event, fill_gap=True, hand_on=hand_on)
 
     async def checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
@@ -118,16 +120,20 @@ class Inbound:
         self, origin: str, room: Room, event: Event, *, fill_gap: bool, hand_on: bool = False
     ) -> StoredEvent:
         stored = await self._events.by_id(event.event_id)
+        if stored is not None and stored.room_nid != room.nid:
+            raise Dropped("another room has an event with its id")
         if stored is not None and stored.state_before is not None:  # step 1
             return stored
         auth = await self._auth_events(origin, room, event)
         rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
         gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
         async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
+            # The same event may have come from another server, and be on its way to the disk.
+            await room.settle()
+            room.check_sound()
             stored = await self._events.by_id(event.event_id)
             if stored is not None and stored.state_before is not None:
                 return stored
-            await room.settle()
             before, overlay = await self._state_before(room, event, gap)
             flags = SENT_HERE if hand_on else 0
             if rejected or await self._refusal_at(room, event, before):  # step 7
@@ -171,6 +177,8 @@ class Inbound:
         checked = await self.checked(room.rules, pdus)
         events = [event for event in checked if isinstance(event, Event) and event.room_id == room.room_id]
         async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
+            # Some of them may be on their way to the disk.
+            await room.settle()
             try:
                 return await self._outliers.store(room.nid, room.rules, events, room.create.event)
             except ValueError as error:
@@ -191,11 +199,9 @@ class Inbound:
         """Have the events it builds on, or the state before it from its origin; ``None``: no gap."""
         unknown = await self._unknown_prev_events(event)
         if unknown and fill_gap:
-            for pdu in await self._missing.events_before(origin, room, event):
+            for earlier in await self._events_before(origin, room, event):
                 try:
-                    (earlier,) = await self.checked(room.rules, [pdu])
-                    if isinstance(earlier, Event) and earlier.room_id == room.room_id:
-                        await self._take(origin, room, earlier, fill_gap=False)
+                    await self._take(origin, room, earlier, fill_gap=False)
                 except (Dropped, RemoteError) as error:
                     _log.info("missing event dropped", origin=origin, reason=str(error))
             unknown = await self._unknown_prev_events(event)
@@ -207,6 +213,27 @@ class Inbound:
             raise Dropped(f"what it builds on cannot be had: {error}") from error
         return Gap(unknown=tuple(unknown), state=gap)
 
+    async def _events_before(self, origin: str, room: Room, event: Event) -> list[Event]:
+        """Events that lead from what is known here to an event, earlier ones first.
+
+        What lies before the known part of the graph is history: it is left to backfill, for
+        in the timeline's end it would be shown as new.
+        """
+        checked = await self.checked(room.rules, await self._missing.events_before(origin, room, event))
+        found = {
+            earlier.event_id: earlier
+            for earlier in checked
+            if isinstance(earlier, Event) and earlier.room_id == room.room_id and earlier.prev_events
+        }
+        history: set[str] = set()
+        pending = list(await self._timeline.missing_among(room, list(found)))
+        while pending:
+            event_id = pending.pop()
+            if event_id in found and event_id not in history:
+                history.add(event_id)
+                pending += found[event_id].prev_events
+        return [earlier for event_id, earlier in found.items() if event_id not in history]
+
     async def _unknown_prev_events(self, event: Event) -> list[str]:
         known = await self._events.by_ids(event.prev_events)
         return [
@@ -217,14 +244,15 @@ class Inbound:
 
     async def _state_before(self, room: Room, event: Event, gap: Gap | None) -> tuple[int, Overlay | None]:
         """The reference to the state before an event, and the overlay it may stand for."""
+        known = await self._events.by_ids(event.prev_events)
+        refs = {stored.state_after for stored in known.values() if stored.state_after is not None}
         if gap is not None:
             whole = {stored.key_nid: stored.nid for stored in gap.state if stored.key_nid is not None}
-            current = await self._states.state_at(room, room.state_ver)
-            difference = {key: whole.get(key, 0) for key in whole.keys() | current.keys()}
-            difference = {key: nid for key, nid in difference.items() if current.get(key, 0) != nid}
+            claimed = differences(whole, await self._states.state_at(room, room.state_ver))
+            # The origin is asked about what is not known here, and does not get to replace what is.
+            known_sides = [await self._states.difference(room, ref, room.state_ver) for ref in refs]
+            difference = await self._resolution.resolve_maps(room, [claimed, *known_sides], {})
         else:
-            known = await self._events.by_ids(event.prev_events)
-            refs = {stored.state_after for stored in known.values() if stored.state_after is not None}
             if len(refs) == 1:
                 return refs.pop(), None
             difference = await self._resolution.resolve(room, refs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import TypeAlias
 
 #: Reads the newest positions of some rooms from the database.
@@ -22,25 +23,38 @@ class NewestPositions:
     def __init__(self, floor: int, load: Load) -> None:
         self._floor = floor
         self._load = load
-        self._newest: dict[int, int] = {}
+        #: The newest change stands last.
+        self._newest: OrderedDict[int, int] = OrderedDict()
 
     def note(self, room_nid: int, pos: int) -> None:
-        """A room changes at ``pos``."""
-        self._newest[room_nid] = max(pos, self._newest.get(room_nid, 0))
+        """A room changes at ``pos``, which is after every position noted before."""
+        self._newest[room_nid] = pos
+        self._newest.move_to_end(room_nid)
         if len(self._newest) > _MAX_ROOMS:
-            self._forget_older_half()
+            _, self._floor = self._newest.popitem(last=False)
 
-    async def changed(self, room_nids: Collection[int], since: int) -> set[int]:
+    async def changed(self, room_nids: Set[int], since: int) -> set[int]:
         """Those of the rooms that changed after ``since``."""
-        newest = self._newest
-        changed = {nid for nid in room_nids if newest.get(nid, 0) > since}
+        changed = self._noted(room_nids, since)
         if since < self._floor:
             stored = await self._load([nid for nid in room_nids if nid not in changed])
             changed.update(nid for nid, pos in stored.items() if pos > since)
         return changed
 
-    def _forget_older_half(self) -> None:
-        by_age = sorted(self._newest.items(), key=lambda item: item[1])
-        older, newer = by_age[: _MAX_ROOMS // 2], by_age[_MAX_ROOMS // 2 :]
-        self._floor = max(self._floor, older[-1][1])
-        self._newest = dict(newer)
+    def has_changed(self, room_nid: int, since: int) -> bool:
+        """Whether one room may have changed after ``since``: certain only for positions after the start."""
+        return since < self._floor or self._newest.get(room_nid, 0) > since
+
+    def _noted(self, room_nids: Set[int], since: int) -> set[int]:
+        newest = self._newest
+        changed: set[int] = set()
+        for count, (nid, pos) in enumerate(reversed(newest.items())):
+            if pos <= since:
+                return changed
+            if count >= len(room_nids):
+                break
+            if nid in room_nids:
+                changed.add(nid)
+        else:
+            return changed
+        return {nid for nid in room_nids if newest.get(nid, 0) > since}

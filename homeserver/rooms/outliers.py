@@ -98,9 +98,11 @@ class Outliers:
         """What ``store`` would store, auth events first, and all that is known of the events by id."""
         wanted = {event.event_id: event for event in events}
         auth_ids = {auth for event in wanted.values() for auth in event.auth_events}
-        known = await self._events.by_ids(list(wanted.keys() | auth_ids))
+        stored_here = await self._events.by_ids(list(wanted.keys() | auth_ids))
+        # In v1 and v2 servers choose the ids of events, so that two rooms may claim the same one.
+        known = {key: stored for key, stored in stored_here.items() if stored.room_nid == room_nid}
         new: list[StoredEvent] = []
-        for event in in_auth_order({key: event for key, event in wanted.items() if key not in known}):
+        for event in in_auth_order({key: event for key, event in wanted.items() if key not in stored_here}):
             stored = await self._judged(room_nid, rules, event, known, create)
             if stored is not None:
                 new.append(stored)

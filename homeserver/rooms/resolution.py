@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 from homeserver.protocol.auth_rules import auth_types_for
 from homeserver.protocol.events import Event, StateKey
@@ -24,7 +25,13 @@ from homeserver.storage.keys import Keys
 from homeserver.storage.state import NO_EVENT
 
 _REMEMBERED = 1000
+#: How many events of the unconflicted state are looked at together.
+_PAGE = 500
 _POWER_LEVELS = "m.room.power_levels"
+
+
+#: Event numbers, descending, and the number down to which there are no others (0: there are none left).
+Page: TypeAlias = tuple[list[int], int]
 
 
 class Resolution:
@@ -78,7 +85,7 @@ class Resolution:
         ]
         result = dict(agreed)
         if len(agreed) < len(touched):
-            conflicted_keys = [key for key in touched if key not in agreed]
+            conflicted_keys = {key for key in touched if key not in agreed}
             resolved = await self._resolve_conflicted(
                 room, agreed, conflicted_keys, conflicted_sides, unsaved
             )
@@ -95,13 +102,17 @@ class Resolution:
         sides: Sequence[set[int]],
         unsaved: Mapping[int, StoredEvent],
     ) -> Difference:
-        whole = await self._states.state_at(room, room.state_ver)
-        for key in conflicted_keys:
-            whole.pop(key, None)
-        whole.update(agreed)
-        unconflicted = {key: nid for key, nid in whole.items() if nid != NO_EVENT}
+        differing = {*agreed, *conflicted_keys}
+
+        async def newest_unconflicted(below: int) -> Page:
+            page = await self._states.newest_of_current(room, below, _PAGE)
+            nids = [nid for key, nid in page if key not in differing]
+            return nids, page[-1][1] if len(page) == _PAGE else 0
+
         links = _AuthLinks(self._db, unsaved)
-        difference = await auth_difference(links, sides, unconflicted.values())
+        difference = await auth_difference(
+            links, sides, [nid for nid in agreed.values() if nid != NO_EVENT], newest_unconflicted
+        )
         conflicted = set().union(*sides)
         subgraph: set[int] = set()
         if room.rules.state_resolution is StateResolution.V2_1:
@@ -109,7 +120,7 @@ class Resolution:
         full_conflicted = conflicted | difference | subgraph
         # The auth chain of a power event may lead through events that are not in conflict.
         loaded = await self._load(full_conflicted | await events_between(links, full_conflicted), unsaved)
-        values = await self._unconflicted_values(room, unconflicted, full_conflicted, loaded)
+        values = await self._unconflicted_values(room, agreed, conflicted_keys, full_conflicted, loaded)
         loaded |= {stored.nid: stored for stored in values.values()}
         power_levels = values.get((_POWER_LEVELS, ""))
         if power_levels is not None:
@@ -147,7 +158,8 @@ class Resolution:
     async def _unconflicted_values(
         self,
         room: Room,
-        unconflicted: Mapping[int, int],
+        agreed: Mapping[int, int],
+        conflicted_keys: Collection[int],
         full_conflicted: Iterable[int],
         loaded: Mapping[int, StoredEvent],
     ) -> dict[StateKey, StoredEvent]:
@@ -158,10 +170,12 @@ class Resolution:
         wanted: dict[int, StateKey] = {}
         for key in keys:
             key_nid = await self._keys.find(key)
-            if key_nid is not None and key_nid in unconflicted:
+            if key_nid is not None and key_nid not in conflicted_keys:
                 wanted[key_nid] = key
-        stored = await self._events.by_nids([unconflicted[key_nid] for key_nid in wanted])
-        return {key: stored[unconflicted[key_nid]] for key_nid, key in wanted.items()}
+        values = await self._states.values_at_current(room, list(wanted)) | dict(agreed)
+        nids = {key: values.get(key_nid, NO_EVENT) for key_nid, key in wanted.items()}
+        stored = await self._events.by_nids([nid for nid in nids.values() if nid != NO_EVENT])
+        return {key: stored[nid] for key, nid in nids.items() if nid != NO_EVENT}
 
 
 def _keys_asked_for(room: Room, event: Event) -> set[StateKey]:
@@ -193,42 +207,60 @@ class _AuthLinks:
 
 
 async def auth_difference(
-    links: _AuthLinks, sides: Sequence[set[int]], unconflicted: Iterable[int]
+    links: _AuthLinks,
+    sides: Sequence[set[int]],
+    unconflicted: Iterable[int],
+    more_unconflicted: Callable[[int], Awaitable[Page]],
 ) -> set[int]:
-    """Events that are in the auth chain of some of the states and not of all.
+    """Events that are in the full auth chain of some of the states and not of all.
 
-    Walks down from the newest event with a mask of the states that reach each
-    one; numbers follow the order of the auth graph, so an event's mask is final
-    when its turn comes.  What all states reach is common, and so is all below it:
-    the walk ends when nothing else is left.
+    ``sides`` are the conflicted events of each state.  ``unconflicted`` are events of all states,
+    ``more_unconflicted(below)`` others, the newest first, as far down as they turn out to matter.
+
+    Walks down from the newest event with a mask of the states whose auth chains reach each
+    one; numbers follow the order of the auth graph, so an event's mask is final when its turn
+    comes.  An event of a state is in that state's auth chain only if another one cites it, but
+    all it cites is.  The walk ends when all that is left is reached by every state or by none.
     """
     everybody = (1 << len(sides)) - 1
-    masks: dict[int, int] = dict.fromkeys(unconflicted, everybody)
+    holders: dict[int, int] = dict.fromkeys(unconflicted, everybody)
     for index, side in enumerate(sides):
         for nid in side:
-            masks[nid] = masks.get(nid, 0) | 1 << index
-    pending = [-nid for nid in masks]
+            holders[nid] = holders.get(nid, 0) | 1 << index
+    reached: dict[int, int] = {}
+    pending = [-nid for nid in holders]
     heapq.heapify(pending)
-    partial = sum(mask != everybody for mask in masks.values())
-    # The walk seldom ends above the oldest of these: what it will ask for one by one is read at once.
-    oldest = min((nid for nid, mask in masks.items() if mask != everybody), default=0)
-    await links.of([nid for nid in masks if nid >= oldest])
+
+    def is_open(nid: int) -> bool:
+        mask = reached.get(nid, 0)
+        return mask not in {0, everybody} or mask | holders.get(nid, 0) != everybody
+
+    undecided = sum(map(is_open, holders))
+    complete_to = 1 << 62
     found: set[int] = set()
-    while partial and pending:
+    while undecided:
+        while complete_to > -pending[0]:
+            page, complete_to = await more_unconflicted(complete_to)
+            for nid in page:
+                if nid in holders or nid in reached:
+                    undecided -= is_open(nid)
+                else:
+                    heapq.heappush(pending, -nid)
+                holders[nid] = everybody
+                undecided += is_open(nid)
         nid = -heapq.heappop(pending)
-        mask = masks[nid]
-        if mask != everybody:
-            partial -= 1
+        undecided -= is_open(nid)
+        mask = reached.get(nid, 0)
+        if mask not in {0, everybody}:
             found.add(nid)
+        mask |= holders.get(nid, 0)
         for auth_nid in (await links.of([nid]))[nid]:
-            before = masks.get(auth_nid)
-            after = (before or 0) | mask
-            masks[auth_nid] = after
-            if before is None:
+            if auth_nid in reached or auth_nid in holders:
+                undecided -= is_open(auth_nid)
+            else:
                 heapq.heappush(pending, -auth_nid)
-                partial += after != everybody
-            elif before != everybody and after == everybody:
-                partial -= 1
+            reached[auth_nid] = reached.get(auth_nid, 0) | mask
+            undecided += is_open(auth_nid)
     return found
 
 

@@ -53,7 +53,7 @@ class Room:
         self.state: dict[StateKey, StoredEvent] = {}
         #: Memberships that were asked for or changed; ``None``: known to have none.
         self.members: dict[str, StoredEvent | None] = {}
-        #: Every timeline event after position ``recent_after``, oldest first; backfilled ones never.
+        #: Every timeline event after position ``recent_after``, oldest first.
         self.recent: deque[StoredEvent] = deque()
         self.recent_after = row.last_pos
         self.changes_since_checkpoint = 0
@@ -123,6 +123,12 @@ class Room:
         self.recent.append(stored)
         if len(self.recent) > RECENT_EVENTS:
             self.recent_after = self.recent.popleft().pos or 0
+
+    def forget_before(self, pos: int) -> None:
+        """Hold only recent events from ``pos`` on: others are put in before it."""
+        while self.recent and (self.recent[0].pos or 0) < pos:
+            self.recent.popleft()
+        self.recent_after = max(self.recent_after, pos - 1)
 
     def replace(self, stored: StoredEvent) -> None:
         """Put an event's redacted form wherever the event is held."""

@@ -76,6 +76,7 @@ class Send:
             said = _current(room, event.key) if event.is_state else None
             if said is not None and said.event.sender == event.sender and said.event.content == event.content:
                 await room.settle()
+                room.check_sound()
                 return said
             written = await self._timeline.stage(
                 room, [self.addition(room, event, auth)], None if also is None else also(event)

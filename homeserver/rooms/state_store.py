@@ -1,8 +1,8 @@
 """The state of a room at any event: a versioned map, and overlays for forks.
 
 A *state reference* is one integer.  ``v >= 0`` is a version: the room's current
-state as it was right after the event at stream position ``v`` changed it; versions of earlier epochs, when this
-server had left the room and come back, stay readable.
+state as it was right after the event at stream position ``v`` changed it (those of earlier
+epochs, from before this server left the room and came back, stay readable).
 ``-n`` is overlay ``n``: the state on a fork, kept as a difference from a version
 or from another overlay.  Two events whose references are equal have the same
 state before them; an event on the main line adds nothing to disk but its reference.
@@ -162,6 +162,11 @@ class StateStore:
         """Several keys of the current state."""
         await room.settle()
         return await state.current_values(self._db.scan, room.nid, list(key_nids))
+
+    async def newest_of_current(self, room: Room, below: int, limit: int) -> list[tuple[int, int]]:
+        """Of the current state's events below a number the greatest, descending: ``(key_nid, event_nid)``."""
+        await room.settle()
+        return await state.newest_of_current(self._db.scan, room.nid, below, limit)
 
     async def _version(self, room: Room, ver: int) -> dict[int, int]:
         epoch = await self._epoch_of(room, ver)

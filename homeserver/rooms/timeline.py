@@ -8,7 +8,7 @@ on, queues one transaction, and announces once that is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -108,15 +108,21 @@ class Timeline:
         order they were queued, and when one fails those behind it fail too.
         Several at once are for events this server makes one upon the other: nothing may
         be awaited for between the first one's position and the write.
-        Caller holds the room lock.
+        Caller holds the room lock.  Raises ``StaleRoomError`` when an earlier write of the room failed.
         """
         batch = Append(room=room.row(), expected_last_pos=room.last_pos if room.stored else None)
         if also is not None:
             batch.also.append(also)
         if len(additions) > 1:
             await self._prefetch(room, additions)
-        placed = [await self._place(room, addition, batch) for addition in additions]
-        return self.write(room, batch, placed)
+        before = room.last_pos
+        try:
+            placed = [await self._place(room, addition, batch) for addition in additions]
+            return self.write(room, batch, placed)
+        except BaseException:
+            # What has moved on in memory only must not be built upon.
+            room.broken = room.broken or room.last_pos != before
+            raise
 
     async def _prefetch(self, room: Room, additions: Sequence[Addition]) -> None:
         keys = [addition.event.key for addition in additions if addition.event.state_key is not None]
@@ -129,7 +135,8 @@ class Timeline:
     ) -> asyncio.Future[list[StoredEvent]]:
         """Queue a finished batch whose effects are in ``room`` already."""
         batch.room = room.row()
-        key_nids = {change.key_nid for change in batch.changes} | {stored.key_nid or 0 for stored in placed}
+        stored_here = (*batch.new, *batch.placed)
+        key_nids = {change.key_nid for change in batch.changes} | {one.key_nid or 0 for one in stored_here}
         batch.keys = self._keys.unwritten(key_nids | set(batch.keys))
         pos = room.last_pos
         room.stored = True
@@ -140,45 +147,51 @@ class Timeline:
 
         def finish(write: asyncio.Future[None]) -> None:
             error = asyncio.CancelledError() if write.cancelled() else write.exception()
-            if error is None:
-                self._keys.written(batch.keys)
-                self._remember(room, batch, placed)
-                visible = tuple(stored for stored in placed if not stored.hidden)
-                users = frozenset(membership.user_id for membership in batch.local_memberships)
-                self._announce(NewEvents(pos=pos, room=room, events=visible, users=users))
-            else:
-                room.broken = True
-            room.unsettled.discard(settled)
-            settled.set_result(None)
-            if done.cancelled():
-                return
-            if error is None:
-                done.set_result(placed)
-            else:
-                done.set_exception(error)
+            room.broken = room.broken or error is not None
+            try:
+                if error is None:
+                    self._keys.written(batch.keys)
+                    self._remember(room, batch, placed)
+                    visible = tuple(stored for stored in placed if not stored.hidden)
+                    users = frozenset(membership.user_id for membership in batch.local_memberships)
+                    self._announce(NewEvents(pos=pos, room=room, events=visible, users=users))
+            finally:
+                # Whatever a listener does, those who wait for the write are told how it ended.
+                room.unsettled.discard(settled)
+                settled.set_result(None)
+                if not done.cancelled():
+                    if error is None:
+                        done.set_result(placed)
+                    else:
+                        done.set_exception(error)
 
         written.add_done_callback(finish)
         return done
 
     def _remember(self, room: Room, batch: Append, placed: list[StoredEvent]) -> None:
-        for stored in (*batch.new, *placed):
+        for stored in (*batch.new, *batch.placed):
             self._events.put(stored)
         for emptied in batch.redacted:
             self._events.put(emptied.stored)
         if room.changes_since_checkpoint >= max(1024, room.joined_members // 8):
             room.changes_since_checkpoint = 0
-            self._background.start(self._checkpoint(room, room.state_ver), "state checkpoint")
+            self._background.start(self._checkpoint(room, room.epoch, room.state_ver), "state checkpoint")
 
-    async def _checkpoint(self, room: Room, ver: int) -> None:
+    async def _checkpoint(self, room: Room, epoch: int, ver: int) -> None:
         whole = await self._states.state_at(room, ver)
         await self._db.write(
-            partial(state_storage.add_checkpoint, room_nid=room.nid, epoch=room.epoch, ver=ver, state=whole)
+            partial(state_storage.add_checkpoint, room_nid=room.nid, epoch=epoch, ver=ver, state=whole)
         )
-        room.checkpoint_ver = ver
+        if room.epoch == epoch:
+            room.checkpoint_ver = ver
 
     async def _place(self, room: Room, addition: Addition, batch: Append) -> StoredEvent:
         """Give one event its place and move the room in memory on."""
-        event = addition.event
+        event, flags = addition.event, addition.flags
+        if addition.outlier is not None and addition.outlier.flags & REDACTED:
+            emptied_event = addition.outlier.event
+            event = msgspec.structs.replace(emptied_event, rejected=event.rejected)
+            flags |= REDACTED
         key_nid = await self._keys.intern(event.key) if event.state_key is not None else None
         before = room.state_ver if addition.state_before is None else addition.state_before
         staged = (other.nid for other in batch.new if other.id in event.auth_events)
@@ -187,39 +200,46 @@ class Timeline:
             room_nid=room.nid,
             event=event,
             pos=None,
-            flags=addition.flags,
+            flags=flags,
             state_before=before,
             state_after=before,
             auth_nids=tuple(dict.fromkeys((*addition.auth_nids, *staged))),
+            redacted_by=addition.outlier.redacted_by if addition.outlier else None,
             key_nid=key_nid,
         )
         if addition.overlay is not None:
             batch.overlays.append(addition.overlay)
         if stored.rejected:
             return self._add(batch, stored, addition)
-        tips = (*(tip for tip in room.tips if tip.id not in event.prev_events), stored)
-        straight = before == room.state_ver and not stored.hidden
-        if key_nid is not None and not (straight and len(tips) == 1):
+        tips = tuple(tip for tip in room.tips if tip.id not in event.prev_events)
+        # One that was missing has others built upon it already.
+        is_tip = not (stored.hidden or (tips and await self.missing_among(room, [stored.id])))
+        # The one thing everything leads to: what is so after it is the room's current state.
+        alone = is_tip and not tips
+        straight = alone and before == room.state_ver
+        if key_nid is not None and not straight:
             overlay = await self._states.overlay_on(room, before, {key_nid: stored.nid})
-            batch.overlays.append(overlay)
+            if not alone:  # else a version will say the same
+                batch.overlays.append(overlay)
             stored = msgspec.structs.replace(stored, state_after=-overlay.nid)
-            tips = (*tips[:-1], stored)
         if stored.hidden:
             return self._add(batch, stored, addition)
-        difference = await self._new_state(room, stored, tips, straight=straight)
+        new_tips = (*tips, stored) if is_tip else tips
+        difference = await self._new_state(room, stored, new_tips, straight=straight)
         changes = await self._changes(room, difference, stored)
-        target = await self._redaction_target(room, stored)
-        own_redaction = None
-        if not stored.flags & SENT_HERE:
-            own_redaction = await self._pending_redaction(room, event)
+        target, is_early = await self.redaction_target(room, event)
+        own_redaction = await self.pending_redaction(room, stored)
 
         # Nothing is awaited from here on: what follows happens at once.
+        room.check_sound()
         pos = self._positions.next()
-        after = stored.state_after
-        if key_nid is not None and straight and len(tips) == 1:
-            after = pos
-        stored = msgspec.structs.replace(stored, pos=pos, state_after=after)
-        room.tips = (*tips[:-1], stored)
+        stored = msgspec.structs.replace(stored, pos=pos)
+        if alone:
+            stored = msgspec.structs.replace(stored, state_after=pos if changes else room.state_ver)
+        if own_redaction is not None:
+            stored = emptied(room, stored, own_redaction)
+            batch.redacted.append(Redacted(stored, own_redaction))
+        room.tips = (*tips, stored) if is_tip else tips
         room.last_pos = pos
         room.depth = max(room.depth, event.depth)
         room.remember(stored)
@@ -234,10 +254,17 @@ class Timeline:
             ],
             pos,
         )
-        self._redact(room, batch, stored, target)
-        if own_redaction is not None:
-            batch.redacted.append(Redacted(_emptied(room, stored, own_redaction), own_redaction))
+        if target is not None:
+            target = emptied(room, target, stored.nid)
+            room.replace(target)
+            batch.redacted.append(Redacted(target, stored.nid))
+        elif is_early:
+            batch.pending_redactions.append((event.redacts or "", stored.nid))
         return self._add(batch, stored, addition)
+
+    async def missing_among(self, room: Room, event_ids: Sequence[str]) -> set[str]:
+        """Those of the events that the timeline's events refer to and that are not part of it."""
+        return await event_storage.missing_among(self._db.read, room.nid, event_ids)
 
     def _add(self, batch: Append, stored: StoredEvent, addition: Addition) -> StoredEvent:
         (batch.placed if addition.outlier else batch.new).append(stored)
@@ -250,7 +277,7 @@ class Timeline:
         self, room: Room, stored: StoredEvent, tips: Sequence[StoredEvent], *, straight: bool
     ) -> Difference:
         """What the event changes in the room's current state."""
-        if straight and len(tips) == 1:
+        if straight:
             return {stored.key_nid: stored.nid} if stored.key_nid is not None else {}
         refs = {tip.state_after for tip in tips if tip.state_after is not None}
         if refs == {room.state_ver}:
@@ -310,42 +337,45 @@ class Timeline:
             else:
                 room.servers.pop(server, None)
             batch.servers[server] = count
-        if server == self._server_name and change.new is not None:
-            batch.local_memberships.append(
-                LocalMembership(user_id, room.nid, new, change.new.nid, change.new.event.sender, pos)
-            )
+        if server == self._server_name:
+            # State resolution may leave nothing of a membership: then the user is not in the room any more.
+            nid, sender = (change.new.nid, change.new.event.sender) if change.new else (NO_EVENT, user_id)
+            batch.local_memberships.append(LocalMembership(user_id, room.nid, new, nid, sender, pos))
 
-    async def _redaction_target(self, room: Room, stored: StoredEvent) -> StoredEvent | None:
-        """The event a redaction may empty, when it is here and the redaction is entitled to."""
-        event = stored.event
+    async def redaction_target(
+        self, room: Room, event: Event, among: Mapping[str, StoredEvent] | None = None
+    ) -> tuple[StoredEvent | None, bool]:
+        """The event a redaction may empty, and whether that is still to come.
+
+        ``among`` are events that are about to be stored.
+        """
         if event.type != "m.room.redaction" or event.redacts is None:
-            return None
-        target = next((recent for recent in room.recent if recent.id == event.redacts), None)
+            return None, False
+        target = (among or {}).get(event.redacts)
+        target = target or next((recent for recent in room.recent if recent.id == event.redacts), None)
         if target is None:
             await room.settle()
             target = await self._events.by_id(event.redacts)
-        if target is None or target.room_nid != room.nid or target.event.type == "m.room.redaction":
+        if target is None:
+            return None, True
+        if target.room_nid != room.nid or target.event.type == "m.room.redaction":
+            return None, False
+        return (target if _may_redact(room, event, target.event) else None), False
+
+    async def pending_redaction(self, room: Room, stored: StoredEvent) -> int | None:
+        """The first redaction that came before the event and was entitled to."""
+        if stored.flags & (SENT_HERE | REDACTED):
             return None
-        return target if _may_redact(room, event, target.event) else None
-
-    async def _pending_redaction(self, room: Room, event: Event) -> int | None:
-        """The redaction that came before the event, when it was entitled to."""
-        nid = await event_storage.pending_redaction_of(self._db.read, event.event_id)
-        if nid is None:
-            return None
-        redaction = (await self._events.by_nids([nid]))[nid]
-        return nid if redaction.room_nid == room.nid and _may_redact(room, redaction.event, event) else None
-
-    def _redact(self, room: Room, batch: Append, stored: StoredEvent, target: StoredEvent | None) -> None:
-        if target is not None:
-            emptied = _emptied(room, target, stored.nid)
-            room.replace(emptied)
-            batch.redacted.append(Redacted(emptied, stored.nid))
-        elif stored.event.type == "m.room.redaction" and stored.event.redacts is not None:
-            batch.pending_redactions.append((stored.event.redacts, stored.nid))
+        nids = await event_storage.pending_redactions_of(self._db.read, stored.id)
+        redactions = await self._events.by_nids(nids)
+        for nid in nids:
+            redaction = redactions[nid]
+            if redaction.room_nid == room.nid and _may_redact(room, redaction.event, stored.event):
+                return nid
+        return None
 
 
-def _emptied(room: Room, target: StoredEvent, redaction_nid: int) -> StoredEvent:
+def emptied(room: Room, target: StoredEvent, redaction_nid: int) -> StoredEvent:
     """An event after its redaction."""
     event = parse_event(redact(target.event.pdu, room.rules), room.rules, event_id=target.id)
     if target.rejected:

@@ -356,13 +356,25 @@ async def missing_among(r: Reader, room_nid: int, event_ids: Sequence[str]) -> s
     return {row[0] for row in rows}
 
 
-async def missing_before(r: Reader, room_nid: int, pos: int, limit: int) -> list[str]:
-    """Missing events that something at or before ``pos`` refers to, the newest gap first."""
-    rows = await r.fetch(
-        """SELECT event_id FROM missing_events WHERE room_nid = $1 AND wanted_by <= $2
-           ORDER BY wanted_by DESC LIMIT $3""",
+async def newest_gap(r: Reader, room_nid: int, low: int, high: int) -> tuple[int, list[str]] | None:
+    """The newest position in ``[low, high]`` that refers to missing events, and up to ten of those."""
+    pos: int | None = await r.fetch_value(
+        "SELECT MAX(wanted_by) FROM missing_events WHERE room_nid = $1 AND wanted_by >= $2 AND wanted_by <= $3",
         room_nid,
-        pos,
-        limit,
+        low,
+        high,
     )
-    return [row[0] for row in rows]
+    if pos is None:
+        return None
+    rows = await r.fetch(
+        "SELECT event_id FROM missing_events WHERE room_nid = $1 AND wanted_by = $2 LIMIT 10", room_nid, pos
+    )
+    return pos, [row[0] for row in rows]
+
+
+async def pos_before(r: Reader, room_nid: int, pos: int) -> int | None:
+    """The position of the event right before ``pos`` in a room, ``None`` when there is none."""
+    before: int | None = await r.fetch_value(
+        "SELECT MAX(pos) FROM events WHERE room_nid = $1 AND pos < $2", room_nid, pos
+    )
+    return before

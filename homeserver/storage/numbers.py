@@ -13,7 +13,11 @@ from functools import partial
 
 from homeserver.storage.database import Database, Transaction
 
+#: How many numbers are reserved at a time.
 _BLOCK = 100_000
+
+#: Stream positions leave room between them for history that is fetched later and belongs there.
+_STEPS = {"positions": 1 << 16}
 
 _RESERVE = """
     INSERT INTO sequences (name, reserved) VALUES ($1, $2)
@@ -23,11 +27,12 @@ _RESERVE = """
 
 
 class Sequence:
-    """Hands out increasing integers, from 1."""
+    """Hands out increasing integers above 0."""
 
     def __init__(self, db: Database, name: str, last: int, reserved: int) -> None:
         self._db = db
         self._name = name
+        self._step = _STEPS.get(name, 1)
         self._reserved = reserved
         self._reserving: asyncio.Future[int] | None = None
         #: The newest number handed out.
@@ -37,13 +42,13 @@ class Sequence:
     async def open(cls, db: Database, name: str) -> Sequence:
         """Go on where the durable mark of ``name`` stands."""
         reserved = await db.write(partial(_reserve, name=name))
-        return cls(db, name, reserved - _BLOCK, reserved)
+        return cls(db, name, reserved - _block(name), reserved)
 
     def next(self, count: int = 1) -> int:
-        """The first of ``count`` consecutive numbers."""
-        first = self.last + 1
-        self.last += count
-        if self._reserved - self.last < _BLOCK // 2 and (self._reserving is None or self._reserving.done()):
+        """The first of ``count`` numbers; the last of them is ``last``."""
+        first = self.last + self._step
+        self.last += count * self._step
+        if self._reserved - self.last < _block(self._name) // 2 and (self._reserving is None or self._reserving.done()):
             self._reserving = self._db.write(partial(_reserve, name=self._name))
             self._reserving.add_done_callback(self._reserved_more)
         if self.last > self._reserved:
@@ -56,8 +61,12 @@ class Sequence:
 
 
 async def _reserve(tx: Transaction, name: str) -> int:
-    reserved: int = await tx.fetch_value(_RESERVE, name, _BLOCK)
+    reserved: int = await tx.fetch_value(_RESERVE, name, _block(name))
     return reserved
+
+
+def _block(name: str) -> int:
+    return _BLOCK * _STEPS.get(name, 1)
 
 
 def pack(numbers: list[int] | tuple[int, ...]) -> bytes:

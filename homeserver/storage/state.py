@@ -108,6 +108,18 @@ async def current_values(r: Reader, room_nid: int, keys: Sequence[int]) -> dict[
     return {row[0]: row[1] for row in rows}
 
 
+async def newest_of_current(r: Reader, room_nid: int, below: int, limit: int) -> list[tuple[int, int]]:
+    """``(key_nid, event_nid)`` of the current state's events below a number: the greatest, descending."""
+    rows = await r.fetch(
+        """SELECT key_nid, event_nid FROM current_state WHERE room_nid = $1 AND event_nid < $2
+           ORDER BY event_nid DESC LIMIT $3""",
+        room_nid,
+        below,
+        limit,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def set_current(tx: Transaction, room_nid: int, entries: Sequence[CurrentEntry]) -> None:
     """Change the current state."""
     gone = [(room_nid, entry.key_nid) for entry in entries if entry.event_nid == NO_EVENT]

@@ -15,31 +15,17 @@ async def add(tx: Transaction, messages: Iterable[tuple[str, str, str]], pos: in
     )
 
 
-async def waiting(
-    r: Reader, user_id: str, device_id: str, after: int, upto: int, *, limit: int
-) -> list[tuple[int, str]]:
-    """``(pos, message JSON)`` of a device's messages in ``(after, upto]``, oldest first."""
+async def waiting(r: Reader, user_id: str, device_id: str, upto: int, limit: int) -> list[tuple[int, str]]:
+    """``(pos, message JSON)`` of a device's messages at or before ``upto``, oldest first."""
     rows = await r.fetch(
         """SELECT pos, message FROM to_device
-           WHERE user_id = $1 AND device_id = $2 AND pos > $3 AND pos <= $4 ORDER BY pos LIMIT $5""",
+           WHERE user_id = $1 AND device_id = $2 AND pos <= $3 ORDER BY pos LIMIT $4""",
         user_id,
         device_id,
-        after,
         upto,
         limit,
     )
     return [(row[0], row[1]) for row in rows]
-
-
-async def any_upto(r: Reader, user_id: str, device_id: str, upto: int) -> bool:
-    """Whether messages at or before a position are still stored."""
-    found = await r.fetch_value(
-        "SELECT 1 FROM to_device WHERE user_id = $1 AND device_id = $2 AND pos <= $3 LIMIT 1",
-        user_id,
-        device_id,
-        upto,
-    )
-    return found is not None
 
 
 async def remove_upto(tx: Transaction, user_id: str, device_id: str, upto: int) -> None:

@@ -64,7 +64,8 @@ class RoomSections:
         """A room the user is joined to; ``None`` when there is nothing to tell."""
         request, upto = reading.request, reading.now.pos
         joined_since, since = await self._where_to_begin(reading, room, membership, upto)
-        window = await self._window(reading, room, since, upto, joined_since)
+        seen = since or await self._seen_before(reading, room, joined_since)
+        window = await self._window(reading, room, seen, upto, joined_since, anew=since == 0)
         whole = since == 0 or request.full_state
         changes = await self._state(reading, room, window, since, upto, whole=whole)
         heroes, summary = await self._summary(reading, room, window, changes, whole=whole)
@@ -93,7 +94,7 @@ class RoomSections:
             return await self._timeline_and_state(reading, room, window, [])
         since = reading.request.since_pos
         since = since if since >= joined_since else 0
-        window = await self._window(reading, room, since, upto, joined_since)
+        window = await self._window(reading, room, since, upto, joined_since, anew=since == 0)
         whole = since == 0 or reading.request.full_state
         changes = await self._state(reading, room, window, since, upto, whole=whole)
         also = [reading.user_id] if whole else []
@@ -114,8 +115,20 @@ class RoomSections:
             return membership.pos, 0
         return joined_since, since if joined_since <= since else 0
 
+    async def _seen_before(self, reading: Reading, room: Room, joined_since: int) -> int:
+        """Up to where the client of somebody who comes back to a room was shown it the last time, 0: never."""
+        before = await self._visibility.membership_at(room, reading.user_id, joined_since - 1)
+        return min(before[0], reading.request.since_pos) if before else 0
+
     async def _window(
-        self, reading: Reading, room: Room, since: int, upto: int, joined_since: int | None
+        self,
+        reading: Reading,
+        room: Room,
+        since: int,
+        upto: int,
+        joined_since: int | None,
+        *,
+        anew: bool = False,
     ) -> Window:
         wanted = reading.request.filter.room.timeline
         limit = DEFAULT_LIMIT if wanted.limit is None else min(wanted.limit, MAX_LIMIT)
@@ -136,7 +149,7 @@ class RoomSections:
             accept=accept,
             joined_since=joined_since,
         )
-        if since == 0 and not window.limited and not window.from_the_beginning:
+        if anew and not window.limited and not window.from_the_beginning:
             # What came before this server joined has to be fetched from others: there is more.
             return Window(window.events, True, window.start, False)
         return window

@@ -19,9 +19,6 @@ from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.state import NO_EVENT, StateChange
 
-#: Further apart than this, positions may have a lot between them.
-_FAR = 1000
-
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
     """State events to tell."""
@@ -94,7 +91,7 @@ class StateChanges:
     async def _log(self, room: Room, after: int, upto: int) -> list[StateChange]:
         if after >= min(upto, room.state_ver):
             return []
-        reader = self._db.read if upto - after < _FAR else self._db.scan
+        reader = self._db.read if after >= room.recent_after else self._db.scan
         return await state_storage.changes(reader, room.nid, room.epoch, after, upto)
 
     async def _load(self, nids: Iterable[int]) -> list[StoredEvent]:

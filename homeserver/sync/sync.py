@@ -96,11 +96,11 @@ class Sync:
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
         notifier.listeners.append(self._note)
+        notifier.user_listeners.append(ignored.forget)
 
     async def wait_and_collect(self, request: SyncRequest) -> dict[str, Any]:
         """The response to a sync: at once when there is something, else when there is or time is over."""
         await self._presence.synced(request.user_id, request.set_presence)
-        await self._forget_received(request)
         self._lazy_members.begin(
             request.user_id, request.device_id, str(request.since) if request.since else None
         )
@@ -115,7 +115,7 @@ class Sync:
                 while True:
                     response, has_news = await self._collect(request)
                     remaining = deadline - loop.time()
-                    if has_news or answer_at_once or remaining <= 0:
+                    if has_news or answer_at_once or remaining <= 0 or self._notifier.closing:
                         return response
                     await waiter.wait(remaining)
                     waiter.reset((await self._memberships.of(request.user_id)).joined)
@@ -163,29 +163,31 @@ class Sync:
         )
 
     async def _rooms_of(self, reading: Reading, rooms: UserRooms) -> dict[str, dict[str, Any]]:
-        """The sections of every room that has changed, by membership and room id."""
-        request = reading.request
-        changed = set(rooms.joined)
-        if request.since is not None and not request.full_state:
-            changed = await self._newest.changed(rooms.joined, request.since_pos)
-            changed |= reading.with_receipts | reading.with_typing
-            changed |= await self._with_account_data(reading, rooms)
-        include_leave = request.filter.room.include_leave
+        """The sections of every room there is something to tell of, by membership and room id."""
         sections: dict[str, dict[str, Any]] = {}
-        for count, membership in enumerate(rooms.by_room.values()):
-            is_new = membership.pos > request.since_pos
-            if membership.membership == "join":
-                if membership.room_nid not in changed and not is_new:
-                    continue
-            elif request.since is None or request.full_state:
-                if membership.membership in {"leave", "ban"} and not include_leave:
-                    continue
-            elif not is_new:
-                continue
+        for count, membership in enumerate(await self._to_tell(reading, rooms), 1):
             await self._add_section(reading, membership, sections)
-            if count % _ROOMS_AT_ONCE == _ROOMS_AT_ONCE - 1:
+            if count % _ROOMS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return sections
+
+    async def _to_tell(self, reading: Reading, rooms: UserRooms) -> list[LocalMembership]:
+        """The memberships whose rooms have to be looked at."""
+        request = reading.request
+        if request.since is None or request.full_state:
+            left = request.filter.room.include_leave
+            return [
+                membership
+                for membership in rooms.by_room.values()
+                if left or membership.membership not in {"leave", "ban"}
+            ]
+        since = request.since_pos
+        nids = await self._newest.changed(rooms.joined, since)
+        nids |= reading.with_receipts | reading.with_typing
+        nids |= await self._with_account_data(reading, rooms)
+        if rooms.newest > since:
+            nids |= {nid for nid, membership in rooms.by_room.items() if membership.pos > since}
+        return [rooms.by_room[nid] for nid in sorted(nids)]
 
     async def _add_section(
         self, reading: Reading, membership: LocalMembership, sections: dict[str, dict[str, Any]]
@@ -253,23 +255,21 @@ class Sync:
                 events.append({"type": "m.presence", "sender": user_id, "content": content})
         return events
 
-    async def _forget_received(self, request: SyncRequest) -> None:
-        """The token shows which messages the device has."""
-        if request.since is not None and request.device_id is not None:
-            await self._to_device.received(
-                request.user_id, request.device_id, _to_device_position(request.since)
-            )
-
     async def _waiting_messages(
         self, request: SyncRequest, pos: int
     ) -> tuple[list[orjson.Fragment], int | None]:
-        """Messages for the device, and up to where when these are not all."""
+        """Messages for the device, and up to where when these are not all.
+
+        Those the token shows the device to have are deleted.
+        """
         if request.device_id is None:
             return [], None
         after = _to_device_position(request.since) if request.since else 0
-        waiting = await self._to_device.waiting(
-            request.user_id, request.device_id, after, pos, limit=_MAX_TO_DEVICE
-        )
+        device = (request.user_id, request.device_id)
+        waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE)
+        if waiting and waiting[0][0] <= after:
+            await self._to_device.received(*device, after)
+            waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE)
         upto = waiting[-1][0] if len(waiting) == _MAX_TO_DEVICE else None
         return [orjson.Fragment(message) for _, message in waiting], upto
 

@@ -14,8 +14,9 @@ from typing import Protocol
 import msgspec
 
 from homeserver.protocol.event_format import client_event
-from homeserver.protocol.push_rules import PushEvent, Ruleset, evaluate
+from homeserver.protocol.push_rules import Notice, PushEvent, Ruleset, default_ruleset, evaluate
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.threads import MAIN, thread_of
@@ -33,6 +34,10 @@ MAX_UNREAD = 500
 _REMEMBERED_ROOMS = 50_000
 _REMEMBERED_USERS = 5000
 _REMEMBERED_EVENTS = 1000
+
+#: No user id: nobody's rules but those everybody starts with.
+_ANYBODY = ""
+_ANYBODYS_RULES = default_ruleset(_ANYBODY)
 
 
 class Rulesets(Protocol):
@@ -71,10 +76,20 @@ class _Notice(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Known(msgspec.Struct, gc=False):
-    """What is known of a user in a room: the unread notices up to a position."""
+    """What is known of a user in a room at a position."""
 
     upto: int
+    #: The position each thread is read up to.
+    read: dict[str, int]
+    #: Unread notices, oldest first, and what they come to.
     notices: list[_Notice]
+    counts: UnreadCounts
+
+
+class _Rules(msgspec.Struct, frozen=True, gc=False):
+    ruleset: Ruleset
+    #: Whether the user has changed nothing.
+    predefined: bool
 
 
 class Unread:
@@ -87,6 +102,7 @@ class Unread:
         events: EventCache,
         states: StateStore,
         visibility: Visibility,
+        receipts: NewestPositions,
         rulesets: Rulesets,
         notifier: Notifier,
     ) -> None:
@@ -94,33 +110,40 @@ class Unread:
         self._events = events
         self._states = states
         self._visibility = visibility
+        self._receipts = receipts
         self._rulesets = rulesets
         self._known: OrderedDict[tuple[int, str], _Known] = OrderedDict()
-        self._rules: OrderedDict[str, Ruleset] = OrderedDict()
-        self._push_events: OrderedDict[int, PushEvent] = OrderedDict()
+        self._rules: OrderedDict[str, _Rules] = OrderedDict()
+        self._events_judged: OrderedDict[int, _Judged] = OrderedDict()
         notifier.user_listeners.append(self._forget_rules)
 
     async def counts(self, room: Room, user_id: str, now: int) -> UnreadCounts:
         """A joined user's unread counts at an announced position."""
-        read = await self._read_up_to(room, user_id)
         key = (room.nid, user_id)
         known = self._known.get(key)
         if known is None or known.upto > now:
-            start = read.get(UNTHREADED)
-            if start is None:
-                start = await self._visibility.joined_since(room, user_id, now)
-            known = _Known(now if start is None else start, [])
+            known = await self._from_the_receipt(room, user_id, now)
+        elif self._receipts.has_changed(room.nid, known.upto):
+            read = await self._read_up_to(room, user_id)
+            if read != known.read:
+                known = _known(known.upto, read, known.notices)
         fresh = await self._notices(room, user_id, known.upto, now)
-        kept = [
-            notice
-            for notice in (*known.notices, *fresh)
-            if notice.pos > max(read.get(UNTHREADED, 0), read.get(notice.thread, 0))
-        ]
-        self._known[key] = _Known(max(known.upto, now), kept[-MAX_UNREAD:])
+        if fresh:
+            known = _known(now, known.read, [*known.notices, *fresh])
+        known.upto = now
+        self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED_ROOMS:
             self._known.popitem(last=False)
-        return _count(kept)
+        return known.counts
+
+    async def _from_the_receipt(self, room: Room, user_id: str, now: int) -> _Known:
+        """Nothing is known yet: counting begins at the receipt, or where the user joined."""
+        read = await self._read_up_to(room, user_id)
+        start = read.get(UNTHREADED)
+        if start is None:
+            start = await self._visibility.joined_since(room, user_id, now)
+        return _known(now if start is None else start, read, [])
 
     async def _read_up_to(self, room: Room, user_id: str) -> dict[str, int]:
         """The position each thread is read up to; ``UNTHREADED`` stands for all of them."""
@@ -131,26 +154,29 @@ class Unread:
 
     async def _notices(self, room: Room, user_id: str, after: int, upto: int) -> list[_Notice]:
         """Events in ``(after, upto]`` that notify the user, oldest first."""
-        events = [
-            stored for stored in await self._newest(room, after, upto) if stored.event.sender != user_id
-        ]
-        if not events:
-            return []
-        ruleset = await self._ruleset(user_id)
-        member = await self._states.member(room, user_id)
-        display_name = member.event.content.get("displayname") if member else None
         notices = []
-        for stored in events:
-            notice = evaluate(
-                ruleset,
-                self._push_event(room, stored),
-                user_id=user_id,
-                display_name=display_name if isinstance(display_name, str) else None,
-            )
+        for stored in await self._newest(room, after, upto):
+            if stored.event.sender == user_id:
+                continue
+            notice = await self._notice(room, user_id, stored)
             if notice.notify:
                 thread = await thread_of(self._events, stored.event)
                 notices.append(_Notice(stored.pos or 0, thread, notice.highlight))
         return notices
+
+    async def _notice(self, room: Room, user_id: str, stored: StoredEvent) -> Notice:
+        rules = await self._rules_of(user_id)
+        judged = self._judged(room, stored)
+        if rules.predefined and not judged.concerns(user_id):
+            return judged.for_anybody
+        member = await self._states.member(room, user_id)
+        display_name = member.event.content.get("displayname") if member else None
+        return evaluate(
+            rules.ruleset,
+            judged.push_event,
+            user_id=user_id,
+            display_name=display_name if isinstance(display_name, str) else None,
+        )
 
     async def _newest(self, room: Room, after: int, upto: int) -> Sequence[StoredEvent]:
         """The newest ``MAX_UNREAD`` events in ``(after, upto]``, oldest first."""
@@ -161,10 +187,10 @@ class Unread:
         rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, MAX_UNREAD)
         return [stored for stored in reversed(rows) if (stored.pos or 0) > after and not stored.hidden]
 
-    def _push_event(self, room: Room, stored: StoredEvent) -> PushEvent:
+    def _judged(self, room: Room, stored: StoredEvent) -> _Judged:
         """The event as push rules look at it, made once for all users."""
-        push_event = self._push_events.get(stored.nid)
-        if push_event is None:
+        judged = self._events_judged.get(stored.nid)
+        if judged is None:
             levels = room.power_levels
             push_event = PushEvent(
                 client_event(stored.event),
@@ -172,22 +198,45 @@ class Unread:
                 sender_level=levels.of_user(stored.event.sender),
                 notification_level=levels.notifications,
             )
-            self._push_events[stored.nid] = push_event
-            if len(self._push_events) > _REMEMBERED_EVENTS:
-                self._push_events.popitem(last=False)
-        return push_event
+            judged = self._events_judged[stored.nid] = _Judged(push_event)
+            if len(self._events_judged) > _REMEMBERED_EVENTS:
+                self._events_judged.popitem(last=False)
+        return judged
 
-    async def _ruleset(self, user_id: str) -> Ruleset:
-        ruleset = self._rules.get(user_id)
-        if ruleset is None:
-            ruleset = self._rules[user_id] = await self._rulesets.ruleset(user_id)
+    async def _rules_of(self, user_id: str) -> _Rules:
+        rules = self._rules.get(user_id)
+        if rules is None:
+            ruleset = await self._rulesets.ruleset(user_id)
+            rules = self._rules[user_id] = _Rules(ruleset, ruleset == default_ruleset(user_id))
             if len(self._rules) > _REMEMBERED_USERS:
                 self._rules.popitem(last=False)
-        return ruleset
+        return rules
 
     def _forget_rules(self, users: Iterable[str]) -> None:
         for user_id in users:
             self._rules.pop(user_id, None)
+
+
+class _Judged:
+    """An event, and what the predefined rules say of it to people it does not name."""
+
+    def __init__(self, push_event: PushEvent) -> None:
+        self.push_event = push_event
+        self.for_anybody = evaluate(_ANYBODYS_RULES, push_event, user_id=_ANYBODY, display_name=None)
+        mentions = push_event.event["content"].get("m.mentions")
+        named = mentions.get("user_ids") if isinstance(mentions, dict) else None
+        self._named = [push_event.event.get("state_key"), *(named if isinstance(named, list) else ())]
+
+    def concerns(self, user_id: str) -> bool:
+        """Whether the predefined rules may say something else to this user."""
+        return user_id in self._named
+
+
+def _known(upto: int, read: dict[str, int], notices: Iterable[_Notice]) -> _Known:
+    kept = [
+        notice for notice in notices if notice.pos > max(read.get(UNTHREADED, 0), read.get(notice.thread, 0))
+    ][-MAX_UNREAD:]
+    return _Known(upto, read, kept, _count(kept))
 
 
 def _count(notices: Iterable[_Notice]) -> UnreadCounts:

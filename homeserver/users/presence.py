@@ -102,10 +102,16 @@ class Presence:
             return
         known = self._users.get(user_id) or await self._load(user_id)
         now = self._clock.now_ms()
-        if known is None or known.state != state:
+        # A client goes on syncing as online while its user has long gone for tea.
+        is_idle = (
+            known is not None
+            and (known.state, state) == ("unavailable", "online")
+            and now - known.last_active_at > _IDLE_AFTER_MS
+        )
+        if known is None or (known.state != state and not is_idle):
             status = known.status_msg if known else None
             await self._put(user_id, state, status, now if state == "online" else None)
-        elif known is not None:
+        else:
             self._users[user_id] = msgspec.structs.replace(known, last_seen_at=now)
 
     def sync_begins(self, user_id: str) -> None:

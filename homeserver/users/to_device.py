@@ -115,16 +115,13 @@ class ToDevice:
         await self._db.write(work)
         self._news.announce(pos, users=local)
 
-    async def waiting(
-        self, user_id: str, device_id: str, after: int, upto: int, *, limit: int
-    ) -> list[tuple[int, str]]:
-        """``(pos, event JSON)`` of what waits for a device, oldest first."""
-        return await storage.waiting(self._db.read, user_id, device_id, after, upto, limit=limit)
+    async def waiting(self, user_id: str, device_id: str, upto: int, *, limit: int) -> list[tuple[int, str]]:
+        """``(pos, event JSON)`` of what waits for a device at a position, oldest first."""
+        return await storage.waiting(self._db.read, user_id, device_id, upto, limit)
 
     async def received(self, user_id: str, device_id: str, upto: int) -> None:
         """A device has everything up to a position: delete it."""
-        if await storage.any_upto(self._db.read, user_id, device_id, upto):
-            await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))
+        await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))
 
     def _by_server(self, messages: Messages) -> tuple[Messages, dict[str, dict[str, Any]]]:
         local: dict[str, Mapping[str, Mapping[str, Any]]] = {}

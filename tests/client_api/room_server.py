@@ -33,10 +33,10 @@ class AskedForHistory:
     """Notes what history other servers would be asked for; they have none."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.asked: list[tuple[int, int]] = []
 
-    async def before(self, room: Room, pos: int, limit: int) -> bool:
-        self.asked.append(pos)
+    async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
+        self.asked.append((low, high))
         return False
 
 
@@ -96,13 +96,13 @@ class RoomServer:
 
     async def get(self, user_id: str, path: str, **query: str) -> Any:
         """The JSON of a request that succeeds."""
-        status, reply = await self.call(user_id, "GET", path, **query)
+        status, reply = await self.call(user_id, "GET", path, None, **query)
         assert status == 200, reply
         return reply
 
     async def refusal(self, user_id: str, path: str, **query: str) -> tuple[int, str]:
         """Status and errcode of a request that fails."""
-        status, reply = await self.call(user_id, "GET", path, **query)
+        status, reply = await self.call(user_id, "GET", path, None, **query)
         return status, reply["errcode"]
 
 

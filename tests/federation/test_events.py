@@ -22,7 +22,7 @@ async def test_history_is_fetched_from_the_servers_that_have_it(here: Server, th
     await there.join(bob, room_id, here)
     room = await there.room(room_id)
 
-    assert await there.backfill.before(room, room.last_pos, 10)
+    assert await there.backfill.fill(room, -(1 << 62), room.last_pos, 10)
 
     first = await here.events.by_id((await here.room(room_id)).recent[-2].id)
     assert first is not None
@@ -226,3 +226,21 @@ async def test_a_notary_remembers_servers_that_are_gone(
     _, reply = await answer(here, "GET", f"/_matrix/key/v2/query/{there.name}")
 
     assert [each["server_name"] for each in reply["server_keys"]] == [there.name]
+
+
+async def test_history_is_fetched_down_to_the_beginning(here: Server, there: Server) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.public_room(alice)
+    await here.say(room_id, alice, "first")
+    await there.join(bob, room_id, here)
+    room = await there.room(room_id)
+
+    while await there.backfill.fill(room, -(1 << 62), room.last_pos, 100):
+        pass
+
+    here_room = await here.room(room_id)
+    for stored in here_room.recent:
+        fetched = await there.events.by_id(stored.id)
+        assert fetched is not None
+        assert fetched.pos is not None
+    assert await there.state_ids(room_id) == await here.state_ids(room_id)

@@ -44,15 +44,14 @@ async def test_device_messages_wait_until_they_are_removed(database: Database) -
         await to_device.add(tx, [("@a:x", "ONE", "3")], 11)
 
     await database.write(store)
-    assert await to_device.waiting(database.read, "@a:x", "ONE", 0, 99, limit=10) == [(10, "1"), (11, "3")]
-    assert await to_device.waiting(database.read, "@a:x", "ONE", 0, 99, limit=1) == [(10, "1")]
-    assert await to_device.waiting(database.read, "@a:x", "ONE", 10, 10, limit=10) == []
-    assert await to_device.any_upto(database.read, "@a:x", "ONE", 10)
+    assert await to_device.waiting(database.read, "@a:x", "ONE", 99, 10) == [(10, "1"), (11, "3")]
+    assert await to_device.waiting(database.read, "@a:x", "ONE", 99, 1) == [(10, "1")]
+    assert await to_device.waiting(database.read, "@a:x", "ONE", 10, 10) == [(10, "1")]
     await database.write(lambda tx: to_device.remove_upto(tx, "@a:x", "ONE", 10))
-    assert not await to_device.any_upto(database.read, "@a:x", "ONE", 10)
+    assert await to_device.waiting(database.read, "@a:x", "ONE", 99, 10) == [(11, "3")]
     await database.write(lambda tx: to_device.remove_device(tx, "@a:x", "ONE"))
-    assert await to_device.waiting(database.read, "@a:x", "ONE", 0, 99, limit=10) == []
-    assert await to_device.waiting(database.read, "@a:x", "TWO", 0, 99, limit=10) == [(10, "2")]
+    assert await to_device.waiting(database.read, "@a:x", "ONE", 99, 10) == []
+    assert await to_device.waiting(database.read, "@a:x", "TWO", 99, 10) == [(10, "2")]
 
 
 async def test_another_servers_message_is_noted_once(database: Database) -> None:

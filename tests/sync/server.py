@@ -129,6 +129,7 @@ class SyncServer:
                 events=world.events,
                 states=world.states,
                 visibility=visibility,
+                receipts=receipts.newest,
                 rulesets=rules,
                 notifier=notifier,
             ),

@@ -221,7 +221,7 @@ async def test_a_first_sync_tells_the_push_rules(server: SyncServer) -> None:
 
 async def test_an_ignored_user_is_not_heard_but_their_state_is(server: SyncServer) -> None:
     alice, bob, room = await two_in_a_room(server)
-    ignored = {"ignored_users": {bob.user_id: {}}}
+    ignored: dict[str, Any] = {"ignored_users": {bob.user_id: {}}}
     await server.account_data.set_content(alice.user_id, "m.ignored_user_list", ignored)
     await alice.sync()
     await room.send(bob.user_id, "can you hear me?")

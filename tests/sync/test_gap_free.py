@@ -18,7 +18,7 @@ WRITERS, MESSAGES = 6, 25
 
 
 class NoMoreHistory:
-    async def before(self, room: Room, pos: int, limit: int) -> bool:
+    async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
         return False
 
 
