@@ -29,12 +29,13 @@ class DeviceApi:
 
     async def devices(self, request: Request) -> Reply:
         """``GET /devices``."""
-        devices = await self._sessions.devices(request.requester.user_id)
-        return {"devices": [_as_json(device) for device in devices]}
+        user_id = request.requester.user_id
+        return {"devices": [_as_json(device, user_id) for device in await self._sessions.devices(user_id)]}
 
     async def device(self, request: Request) -> Reply:
         """``GET /devices/{deviceId}``."""
-        return _as_json(await self._sessions.device(request.requester.user_id, request.params["deviceId"]))
+        user_id = request.requester.user_id
+        return _as_json(await self._sessions.device(user_id, request.params["deviceId"]), user_id)
 
     async def rename_device(self, request: Request) -> Reply:
         """``PUT /devices/{deviceId}``."""
@@ -69,8 +70,12 @@ class DeviceApi:
         return {}
 
 
-def _as_json(device: Device) -> dict[str, Any]:
-    reply: dict[str, Any] = {"device_id": device.device_id, "last_seen_ts": device.last_seen_at}
-    if device.display_name is not None:
-        reply["display_name"] = device.display_name
-    return reply
+def _as_json(device: Device, user_id: str) -> dict[str, Any]:
+    # COMPAT: matrix-nio refuses devices that lack a key, even where there is nothing to say.
+    return {
+        "device_id": device.device_id,
+        "display_name": device.display_name,
+        "last_seen_ip": None,
+        "last_seen_ts": device.last_seen_at,
+        "user_id": user_id,
+    }

@@ -141,6 +141,8 @@ class Directory:
         Aliases that are not in the present one must be valid (``M_INVALID_PARAM``) and lead
         to the room (``M_BAD_ALIAS``).
         """
+        if not isinstance(content.get("alt_aliases") or [], list):
+            raise invalid_param("alt_aliases is not a list")
         room = await self._rooms.get(room_id)
         event = room.state_event(CANONICAL_ALIAS)
         present = _aliases_in(event.content) if event else []

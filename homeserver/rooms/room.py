@@ -124,6 +124,16 @@ class Room:
         if len(self.recent) > RECENT_EVENTS:
             self.recent_after = self.recent.popleft().pos or 0
 
+    def recent_between(self, after: int, upto: int) -> list[StoredEvent]:
+        """The recent events in ``(after, upto]``, newest first."""
+        found = []
+        for stored in reversed(self.recent):
+            if (stored.pos or 0) <= after:
+                break
+            if (stored.pos or 0) <= upto:
+                found.append(stored)
+        return found
+
     def forget_before(self, pos: int) -> None:
         """Hold only recent events from ``pos`` on: others are put in before it."""
         while self.recent and (self.recent[0].pos or 0) < pos:

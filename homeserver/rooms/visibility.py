@@ -104,12 +104,17 @@ class Visibility:
                 since = version
         return since
 
-    async def left_at(self, room: Room, user_id: str) -> int | None:
-        """The position at which a user's last stay in a room ended; ``None`` for who never stayed."""
+    async def left_at(self, room: Room, user_id: str, before: int | None = None) -> int | None:
+        """The position at which a user's last stay in a room (before a position) ended.
+
+        ``None`` for who never left.
+        """
         history = await self._history(room, (MEMBER, user_id))
         left: int | None = None
         was_joined = False
         for version, stored in zip(history.versions, history.events, strict=True):
+            if before is not None and version >= before:
+                break
             joined = _membership(stored) == "join"
             if was_joined and not joined:
                 left = version

@@ -24,15 +24,15 @@ class LazyMembers:
     def begin(self, user_id: str, device_id: str | None, since: str | None) -> None:
         """A device asks for what is after a token.
 
-        One that asks for the same again may not have received the last answer, so nothing
-        is taken for known.
+        One that asks for the same again may not have received the last answer; if that
+        showed it members, nothing is taken for known.
         """
         known = self._devices.get((user_id, device_id))
-        if known is None or since is None or known.since == since:
+        if known is None or since is None or (known.since == since and known.shown):
             known = self._devices[user_id, device_id] = _Device()
             if len(self._devices) > _REMEMBERED_DEVICES:
                 self._devices.popitem(last=False)
-        known.since = since
+        known.since, known.shown = since, False
         self._devices.move_to_end((user_id, device_id))
 
     def not_sent(
@@ -46,8 +46,12 @@ class LazyMembers:
         self, user_id: str, device_id: str | None, room_nid: int, members: Iterable[StoredEvent]
     ) -> None:
         """The device is shown these member events."""
+        shown = {member.event.state_key or "": member.nid for member in members}
+        if not shown:
+            return
         known = self._room(user_id, device_id, room_nid)
-        known.update((member.event.state_key or "", member.nid) for member in members)
+        self._devices[user_id, device_id].shown = True
+        known.update(shown)
         if len(known) > _REMEMBERED_MEMBERS:
             known.clear()
 
@@ -61,9 +65,11 @@ class LazyMembers:
 
 
 class _Device:
-    __slots__ = ("rooms", "since")
+    __slots__ = ("rooms", "shown", "since")
 
     def __init__(self) -> None:
         self.since: str | None = None
+        #: Whether the answer to that token showed members.
+        self.shown = False
         #: Room number to user id to the number of the member event.
         self.rooms: OrderedDict[int, dict[str, int]] = OrderedDict()

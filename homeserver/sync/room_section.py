@@ -11,6 +11,7 @@ import orjson
 from homeserver.protocol.filters import RoomEventFilter
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.visibility import Visibility, only_events
+from homeserver.storage import account_data as account_data_storage
 from homeserver.storage import receipts as receipt_storage
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.account_data import AccountDatum
@@ -72,7 +73,7 @@ class RoomSections:
         also = [*heroes, reading.user_id] if whole else heroes
         state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
         ephemeral, own_receipt = await self._ephemeral(reading, room, whole=since == 0)
-        account_data = _account_data(reading, room.room_id)
+        account_data = await self._account_data(reading, room, whole=since == 0)
         nothing = not (window.events or window.limited or state or ephemeral or account_data or own_receipt)
         if nothing and not whole and not summary:
             return None
@@ -94,13 +95,14 @@ class RoomSections:
             return await self._timeline_and_state(reading, room, window, [])
         since = reading.request.since_pos
         since = since if since >= joined_since else 0
-        window = await self._window(reading, room, since, upto, joined_since, anew=since == 0)
+        seen = since or await self._seen_before(reading, room, joined_since)
+        window = await self._window(reading, room, seen, upto, joined_since, anew=since == 0)
         whole = since == 0 or reading.request.full_state
         changes = await self._state(reading, room, window, since, upto, whole=whole)
         also = [reading.user_id] if whole else []
         state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
         section = await self._timeline_and_state(reading, room, window, state)
-        section["account_data"] = {"events": _account_data(reading, room.room_id)}
+        section["account_data"] = {"events": await self._account_data(reading, room, whole=False)}
         return section
 
     async def _where_to_begin(
@@ -116,9 +118,9 @@ class RoomSections:
         return joined_since, since if joined_since <= since else 0
 
     async def _seen_before(self, reading: Reading, room: Room, joined_since: int) -> int:
-        """Up to where the client of somebody who comes back to a room was shown it the last time, 0: never."""
-        before = await self._visibility.membership_at(room, reading.user_id, joined_since - 1)
-        return min(before[0], reading.request.since_pos) if before else 0
+        """Up to where somebody who comes back to a room was shown it the last time; 0: never."""
+        left = await self._visibility.left_at(room, reading.user_id, joined_since)
+        return min(left, reading.request.since_pos) if left is not None else 0
 
     async def _window(
         self,
@@ -277,6 +279,19 @@ class RoomSections:
             return [], own_receipt
         return [event for event in events if wanted.allows(event["type"])], own_receipt
 
+    async def _account_data(self, reading: Reading, room: Room, *, whole: bool) -> list[dict[str, Any]]:
+        """What the user keeps for the room: all of it where the room is new to the client."""
+        wanted = reading.request.filter.room.account_data
+        if not wanted.allows_room(room.room_id):
+            return []
+        data: Iterable[AccountDatum] = reading.account_data.get(room.room_id, ())
+        if whole and reading.request.since_pos:
+            kept = await account_data_storage.changed(
+                self._db.read, reading.user_id, since=0, until=reading.now.pos
+            )
+            data = [datum for datum in kept if datum.room_id == room.room_id]
+        return account_data_events(datum for datum in data if wanted.allows(datum.type))
+
     async def _unread_counts(self, reading: Reading, room: Room, upto: int) -> dict[str, Any]:
         counts = await self._unread.counts(room, reading.user_id, upto)
         if not reading.request.filter.room.timeline.unread_thread_notifications:
@@ -304,15 +319,6 @@ def receipt_events(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
 def account_data_events(data: Iterable[AccountDatum]) -> list[dict[str, Any]]:
     """Account data as events."""
     return [{"type": datum.type, "content": orjson.Fragment(datum.content)} for datum in data]
-
-
-def _account_data(reading: Reading, room_id: str) -> list[dict[str, Any]]:
-    wanted = reading.request.filter.room.account_data
-    if not wanted.allows_room(room_id):
-        return []
-    return account_data_events(
-        datum for datum in reading.account_data.get(room_id, ()) if wanted.allows(datum.type)
-    )
 
 
 def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from homeserver.protocol.event_format import stripped
-from homeserver.protocol.push_rules import Ruleset
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.ignored import IgnoredUsers
@@ -35,6 +34,7 @@ from homeserver.sync.positions import EphemeralPositions, SyncToken
 from homeserver.sync.request import Reading, SyncRequest
 from homeserver.sync.room_section import RoomSections, account_data_events
 from homeserver.sync.typing import Typing
+from homeserver.sync.unread import Rulesets
 from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
 
@@ -47,14 +47,6 @@ _MAX_PRESENCE = 500
 _ROOMS_AT_ONCE = 10
 
 _PUSH_RULES = "m.push_rules"
-
-
-class PushRules(Protocol):
-    """Knows users' push rules; ``users/push_rules.py`` fulfils it."""
-
-    async def ruleset(self, user_id: str) -> Ruleset:
-        """A user's whole ruleset, predefined rules included."""
-        ...
 
 
 class Sync:
@@ -73,7 +65,7 @@ class Sync:
         typing: Typing,
         presence: Presence,
         to_device: ToDevice,
-        push_rules: PushRules,
+        push_rules: Rulesets,
         ignored: IgnoredUsers,
         notifier: Notifier,
         ephemeral: EphemeralPositions,
@@ -104,24 +96,30 @@ class Sync:
         self._lazy_members.begin(
             request.user_id, request.device_id, str(request.since) if request.since else None
         )
+        if request.since is None or request.full_state or not request.timeout_ms:
+            return (await self._collect(request))[0]
+        stays = request.set_presence != "offline"
+        if stays:
+            self._presence.sync_begins(request.user_id)
+        try:
+            return await self._wait(request, min(request.timeout_ms / 1000, MAX_WAIT))
+        finally:
+            if stays:
+                self._presence.sync_ends(request.user_id)
+
+    async def _wait(self, request: SyncRequest, seconds: float) -> dict[str, Any]:
+        """The first response that tells anything, or the last one before time is over."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(request.timeout_ms / 1000, MAX_WAIT)
-        answer_at_once = request.since is None or request.full_state
+        deadline = loop.time() + seconds
         rooms = await self._memberships.of(request.user_id)
         with self._notifier.waiter(request.user_id, rooms.joined) as waiter:
-            if request.set_presence != "offline":
-                self._presence.sync_begins(request.user_id)
-            try:
-                while True:
-                    response, has_news = await self._collect(request)
-                    remaining = deadline - loop.time()
-                    if has_news or answer_at_once or remaining <= 0 or self._notifier.closing:
-                        return response
-                    await waiter.wait(remaining)
-                    waiter.reset((await self._memberships.of(request.user_id)).joined)
-            finally:
-                if request.set_presence != "offline":
-                    self._presence.sync_ends(request.user_id)
+            while True:
+                response, has_news = await self._collect(request)
+                remaining = deadline - loop.time()
+                if has_news or remaining <= 0 or self._notifier.closing:
+                    return response
+                await waiter.wait(remaining)
+                waiter.reset((await self._memberships.of(request.user_id)).joined)
 
     async def _collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
         """The response as of now, and whether it tells anything."""

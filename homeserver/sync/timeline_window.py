@@ -10,7 +10,7 @@ from homeserver.rooms.room import Room
 from homeserver.rooms.visibility import SeenEvent, Visibility
 from homeserver.storage import events as event_storage
 from homeserver.storage.database import Database
-from homeserver.storage.events import StoredEvent
+from homeserver.storage.events import SENT_HERE, StoredEvent
 
 #: Rows of one read, and how many events are looked at for one window before it is cut off.
 _BATCH = 50
@@ -50,8 +50,9 @@ class TimelineWindows:
     ) -> Window:
         """At most ``limit`` of the events in ``(after, upto]`` that the user may see and ``accept`` takes.
 
-        ``after`` is not negative: events fetched from other servers' history are left to
-        ``/messages``.  ``joined_since`` as in ``Visibility.visible``.
+        ``after`` is not negative.  A window never reaches over a gap: scrolling back from its
+        start has the events fetched that are missing here.  ``joined_since`` as in
+        ``Visibility.visible``.
         """
         newest_first: list[SeenEvent] = []
         limited = from_the_beginning = exhausted = False
@@ -68,16 +69,27 @@ class TimelineWindows:
                 cursor = (batch[-1].pos or 0) - 1
             if scanned >= _MAX_SCANNED and not exhausted:
                 limited = True
+        gap = await self._gap(room, newest_first, upto)
+        if gap is not None:
+            newest_first = [one for one in newest_first if (one.stored.pos or 0) >= gap]
+            return Window(newest_first[::-1], True, gap - 1, False)
         start = (newest_first[-1].stored.pos or 0) - 1 if newest_first else upto
         return Window(newest_first[::-1], limited, start, from_the_beginning)
 
+    async def _gap(self, room: Room, newest_first: list[SeenEvent], upto: int) -> int | None:
+        """The position of the newest event in a window that builds on events which are not here."""
+        if all(one.stored.flags & SENT_HERE for one in newest_first):
+            return None
+        oldest = newest_first[-1].stored.pos or 0
+        found = await event_storage.newest_gap(self._db.read, room.nid, oldest, upto)
+        return found[0] if found else None
+
     async def _batch(self, room: Room, after: int, cursor: int) -> tuple[list[StoredEvent], bool]:
         """Events in ``(after, cursor]``, newest first, and whether these are all."""
-        recent = [stored for stored in room.recent if after < (stored.pos or 0) <= cursor]
         if after >= room.recent_after:
-            return recent[::-1], True
-        if recent and cursor > room.recent_after:
-            return recent[::-1], False
+            return room.recent_between(after, cursor), True
+        if cursor > room.recent_after and (recent := room.recent_between(after, cursor)):
+            return recent, False
         rows = await event_storage.timeline_backward(self._db.read, room.nid, cursor, _BATCH)
         wanted = [stored for stored in rows if (stored.pos or 0) > after]
         return wanted, len(wanted) < _BATCH

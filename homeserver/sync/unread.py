@@ -129,7 +129,7 @@ class Unread:
                 known = _known(known.upto, read, known.notices)
         fresh = await self._notices(room, user_id, known.upto, now)
         if fresh:
-            known = _known(now, known.read, [*known.notices, *fresh])
+            known = _known(now, known.read, (*known.notices, *fresh))
         known.upto = now
         self._known[key] = known
         self._known.move_to_end(key)
@@ -183,7 +183,7 @@ class Unread:
         if after >= upto:
             return []
         if after >= room.recent_after:
-            return [stored for stored in room.recent if after < (stored.pos or 0) <= upto]
+            return room.recent_between(after, upto)[::-1]
         rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, MAX_UNREAD)
         return [stored for stored in reversed(rows) if (stored.pos or 0) > after and not stored.hidden]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
+from tests.flows.world import World, running_world
 from tests.interop.client import Client
 from tests.interop.inglenook import inglenook
 from tests.processes import Authority, Server
@@ -51,6 +52,8 @@ def register(http: aiohttp.ClientSession, server: Server) -> Register:
     return register
 
 
-async def start(server: Server) -> None:
-    """Start a server without holding up the loop."""
-    await asyncio.to_thread(server.start)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """A town for all tests of a module, which must run in the module's loop."""
+    async with running_world(tmp_path_factory.mktemp("world")) as world:
+        yield world

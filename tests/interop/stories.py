@@ -226,6 +226,7 @@ class Stories:
         room = await shared_room(alice, bob, pair, version)
         carol = await new_user(pair.host, "carol")
         await carol.join(room)
+        await carol.sees_membership(room, carol.user_id, "join")
         await bob.sees_membership(room, carol.user_id, "join")
         await bob.hears(room, await alice.set_power(room, bob.user_id, 50))
 

@@ -83,8 +83,8 @@ class Follower:
 
 
 @pytest.mark.parametrize("limit", [100, 2])
-async def test_everybody_sees_everything_once_and_in_order(sqlite_database: Database, limit: int) -> None:
-    server = await SyncServer.open(sqlite_database)
+async def test_everybody_sees_everything_once_and_in_order(database: Database, limit: int) -> None:
+    server = await SyncServer.open(database)
     chance = random.Random(limit)
     writers = [server.client(f"writer{number}") for number in range(WRITERS)]
     readers = [server.client(f"reader{number}") for number in range(4)]

@@ -63,6 +63,18 @@ async def test_who_asks_again_for_the_same_is_told_again(server: SyncServer) -> 
     assert members(section) == {crowd[3].user_id}
 
 
+async def test_a_quiet_time_makes_nothing_be_told_again(server: SyncServer) -> None:
+    crowd, room = await a_crowd(server)
+    reader = crowd[5]
+    await reader.sync(filter=LAZY)
+    await room.send(crowd[3].user_id, "hi")
+    for _ in range(3):
+        await reader.sync(filter=LAZY)
+    await room.send(crowd[3].user_id, "again")
+    section = (await reader.sync(filter=LAZY))["rooms"]["join"][room.room_id]
+    assert members(section) == set()
+
+
 async def test_memberships_that_changed_in_a_gap_are_told(server: SyncServer) -> None:
     crowd, room = await a_crowd(server)
     reader = crowd[5]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from homeserver.rooms.send import Draft
+from homeserver.storage import events
 from homeserver.storage.database import Database
 from tests.sync.server import SyncServer, bodies, keys
 
@@ -121,6 +123,26 @@ async def test_a_state_event_the_filter_keeps_out_of_the_timeline_is_told_as_sta
     assert keys(joined) == {("m.room.topic", "")}
 
 
+async def test_who_comes_back_is_not_shown_again_what_they_saw(server: SyncServer) -> None:
+    alice, bob = server.client("alice"), server.client("bob")
+    room = await server.world.private_room(alice.user_id)
+    await room.send(alice.user_id, "before the invite")
+    await room.invite(alice.user_id, bob.user_id)
+    await bob.sync()
+    await room.join(bob.user_id)
+    assert bodies((await bob.sync())["rooms"]["join"][room.room_id]) == ["before the invite"]
+    await room.send(alice.user_id, "seen")
+    await bob.sync()
+    await room.leave(bob.user_id)
+    await bob.sync()
+    await room.send(alice.user_id, "missed")
+    await room.invite(alice.user_id, bob.user_id)
+    await room.join(bob.user_id)
+    section = (await bob.sync())["rooms"]["join"][room.room_id]
+    assert bodies(section) == ["missed"]
+    assert section["timeline"]["limited"]
+
+
 async def test_a_left_room_is_shown_up_to_the_leaving(server: SyncServer) -> None:
     alice, bob = server.client("alice"), server.client("bob")
     room = await server.world.public_room(alice.user_id)
@@ -172,6 +194,16 @@ async def test_a_room_joined_since_is_told_in_full(server: SyncServer) -> None:
     assert joined["summary"]["m.heroes"] == [alice.user_id]
 
 
+async def test_a_room_joined_since_comes_with_what_was_kept_for_it_before(server: SyncServer) -> None:
+    alice, bob = server.client("alice"), server.client("bob")
+    room = await server.world.public_room(alice.user_id)
+    await server.account_data.set_tag(bob.user_id, room.room_id, "u.later", {})
+    await bob.sync()
+    await room.join(bob.user_id)
+    joined = (await bob.sync())["rooms"]["join"][room.room_id]
+    assert joined["account_data"]["events"] == [{"type": "m.tag", "content": {"tags": {"u.later": {}}}}]
+
+
 async def test_what_was_said_before_joining_is_hidden_where_history_is_for_members(
     server: SyncServer,
 ) -> None:
@@ -183,6 +215,42 @@ async def test_what_was_said_before_joining_is_hidden_where_history_is_for_membe
     await room.send(alice.user_id, "after")
     joined = (await bob.sync())["rooms"]["join"][room.room_id]
     assert bodies(joined) == ["after"]
+
+
+async def test_an_event_on_a_branch_from_before_the_joining_is_hidden_there_too(server: SyncServer) -> None:
+    alice, bob = server.client("alice"), server.client("bob")
+    room = await server.world.public_room(alice.user_id)
+    await room.set_state(alice.user_id, "m.room.history_visibility", {"history_visibility": "joined"})
+    before = await room.send(alice.user_id, "before")
+    await room.join(bob.user_id)
+    await bob.sync()
+    message = {"msgtype": "m.text", "body": "late"}
+    late = await room.append_after([before], Draft(alice.user_id, "m.room.message", message))
+    later = await room.append_after(
+        [late], Draft(alice.user_id, "m.room.topic", {"topic": "x"}, state_key="")
+    )
+    await room.append_after([later], Draft(alice.user_id, "m.room.message", message))
+    await room.send(alice.user_id, "together")
+    joined = (await bob.sync())["rooms"]["join"][room.room_id]
+    assert bodies(joined) == ["together"]
+    assert keys(joined) == {("m.room.topic", "")}
+
+
+async def test_a_timeline_does_not_reach_over_a_gap(server: SyncServer) -> None:
+    alice, bob = server.client("alice"), server.client("bob")
+    room = await server.world.public_room(alice.user_id)
+    await room.join(bob.user_id)
+    await bob.sync()
+    below = await room.send(alice.user_id, "below the gap")
+    message = {"msgtype": "m.text", "body": "above it"}
+    above = await room.append_after([below], Draft(alice.user_id, "m.room.message", message))
+    nid, pos = (await room.live()).nid, above.pos or 0
+    await server.world.db.write(lambda tx: events.add_missing(tx, nid, ["$missing"], pos))
+    await room.send(alice.user_id, "newest")
+    section = (await bob.sync())["rooms"]["join"][room.room_id]
+    assert bodies(section) == ["above it", "newest"]
+    assert section["timeline"]["limited"]
+    assert section["timeline"]["prev_batch"].split("_")[1] == str(pos - 1)
 
 
 async def test_a_changed_profile_does_not_make_a_room_new(server: SyncServer) -> None:
