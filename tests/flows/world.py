@@ -1,4 +1,4 @@
-"""A running server with a town in it and a strange server beside it, and how anybody of these asks it things."""
+"""A running server with a town in it, a strange server beside it, and how anybody asks it things."""
 
 from __future__ import annotations
 
