@@ -69,7 +69,11 @@ def _account_rows(api: ClientApi) -> list[Route]:
         Route("POST", "/_matrix/client/v3/refresh", sessions.refresh, _PUBLIC, "login"),
         Route("POST", "/_matrix/client/v3/register", accounts.register, _PUBLIC, "registration"),
         Route(
-            "GET", "/_matrix/client/v3/register/available", accounts.username_available, _PUBLIC, "registration"
+            "GET",
+            "/_matrix/client/v3/register/available",
+            accounts.username_available,
+            _PUBLIC,
+            "registration",
         ),
         Route(
             "GET",
@@ -129,7 +133,9 @@ def _user_rows(api: ClientApi) -> list[Route]:
         Route("PUT", f"{rule}/enabled", rules.set_enabled),
         Route("GET", f"{rule}/actions", rules.actions),
         Route("PUT", f"{rule}/actions", rules.set_actions),
-        Route("PUT", "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}", api.to_device.send, limit="message"),
+        Route(
+            "PUT", "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}", api.to_device.send, limit="message"
+        ),
         Route("GET", "/_matrix/client/v3/sync", api.sync.sync),
     ]
 

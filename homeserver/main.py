@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -83,7 +84,6 @@ from homeserver.rooms.transactions import Transactions as ClientTransactions
 from homeserver.rooms.upgrade import UpgradeRoom
 from homeserver.rooms.visibility import Visibility
 from homeserver.storage import open_database, transaction_ids
-from homeserver.storage.database import Database
 from homeserver.storage.numbers import Sequence
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.lazy_members import LazyMembers
@@ -154,7 +154,8 @@ class Server:
             metrics = Metrics()
             core.notifier.listeners += [metrics.count_events, others.sender.new_events]
             core.background.start(metrics.watch_event_loop(), "event loop watch")
-            core.background.start(_forget_old_transactions(db, core.clock), "old transaction ids")
+            for name, seconds, work in _chores(core, people):
+                core.background.start(_every(seconds, work), name)
             await others.sender.start(core.notifier.position)
             opened.push_async_callback(others.sender.close)
             server = cls(core, opened.pop_all())
@@ -539,11 +540,19 @@ async def _meet_people(config: Config, core: Core, others: Others) -> People:
         server_name=server_name,
     )
     profiles.memberships = membership
+    to_device = ToDevice(
+        db=db,
+        positions=core.positions,
+        clock=clock,
+        news=notifier,
+        edus=others.sender,
+        server_name=server_name,
+    )
     return People(
         accounts=Accounts(
             db, clock, Passwords(), server_name, check_attempt=partial(attempts.check, "login")
         ),
-        sessions=Sessions(db, clock),
+        sessions=Sessions(db, clock, observer=to_device),
         registration=Registration(
             db, clock, RegistrationMode(config.registration.mode), config.registration.tokens
         ),
@@ -582,14 +591,7 @@ async def _meet_people(config: Config, core: Core, others: Others) -> People:
             server_name=server_name,
             enabled=config.presence.enabled,
         ),
-        to_device=ToDevice(
-            db=db,
-            positions=core.positions,
-            clock=clock,
-            news=notifier,
-            edus=others.sender,
-            server_name=server_name,
-        ),
+        to_device=to_device,
         ephemeral=ephemeral,
     )
 
@@ -614,8 +616,29 @@ def _nobody(_server_name: str) -> bool:
     return False
 
 
-async def _forget_old_transactions(db: Database, clock: Clock) -> None:
+def _chores(core: Core, people: People) -> list[tuple[str, float, Callable[[], Awaitable[object]]]]:
+    """What has to be done now and then: name, seconds in between, work."""
+
+    async def forget_transactions() -> None:
+        before = core.clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
+        await core.db.write(partial(transaction_ids.remove_older, before=before))
+
+    async def expire_typing() -> None:
+        people.typing.expire()
+
+    return [
+        ("old transaction ids", _HOUR_S, forget_transactions),
+        ("old to-device messages", _HOUR_S, people.to_device.forget_received),
+        ("typing ends", 1.0, expire_typing),
+        ("presence ends", 5.0, people.presence.expire),
+    ]
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do ``work`` now and then until cancelled; a failure is logged and does not end it."""
     while True:
-        before = clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
-        await db.write(partial(transaction_ids.remove_older, before=before))
-        await asyncio.sleep(_HOUR_S)
+        try:
+            await work()
+        except Exception:
+            _log.exception("chore failed", work=getattr(work, "__qualname__", work))
+        await asyncio.sleep(seconds)

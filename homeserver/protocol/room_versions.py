@@ -87,12 +87,8 @@ V7 = dataclasses.replace(V6, id="7", knocking=True)
 V8 = dataclasses.replace(V7, id="8", restricted_joins=True)
 V9 = dataclasses.replace(V8, id="9", restricted_joins_redaction_fix=True)
 V10 = dataclasses.replace(V9, id="10", knock_restricted_joins=True, integer_power_levels=True)
-V11 = dataclasses.replace(
-    V10, id="11", updated_redaction_rules=True, implicit_room_creator=True
-)
-V12 = dataclasses.replace(
-    V11, id="12", state_resolution=StateResolution.V2_1, hash_room_ids=True
-)
+V11 = dataclasses.replace(V10, id="11", updated_redaction_rules=True, implicit_room_creator=True)
+V12 = dataclasses.replace(V11, id="12", state_resolution=StateResolution.V2_1, hash_room_ids=True)
 
 #: Every version this server can take part in, by id.
 ROOM_VERSIONS: dict[str, RoomVersion] = {

@@ -9,16 +9,17 @@ Specification: server-server API, "Joining Rooms", "Leaving Rooms", "Knocking up
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 import structlog
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, RemoteError, not_found
+from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.event_format import InvalidEvent, parse_event, stripped
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_server_name, server_name_of
@@ -27,7 +28,7 @@ from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.adopt import Adoption, Unacceptable
 from homeserver.rooms.announcement import AnnounceToUsers
 from homeserver.rooms.compose import seal
-from homeserver.rooms.inbound import Inbound
+from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
@@ -73,7 +74,7 @@ class RemoteJoin:
         self._server_name = server_name
         self._key = signing_key
         #: One join of a room at a time; taken before the room lock.
-        self._joining: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._joining: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def join(
         self, room_id: str, servers: Sequence[str], user_id: str, content: Mapping[str, Any]
@@ -82,14 +83,23 @@ class RemoteJoin:
 
         Raises the ``MatrixError`` of a server that refused, ``RemoteError`` when none could be used.
         """
-        async with self._joining[room_id]:
+        async with self._joining.setdefault(room_id, asyncio.Lock()):
             room = await self._rooms.find(room_id)
-            if room is not None and self._rooms.is_in(room):  # somebody else's join came first
-                await self._send.send(room_id, Draft(user_id, MEMBER, content, state_key=user_id))
+            if (
+                room is not None
+                and self._rooms.is_in(room)
+                and await self._join_here(room_id, user_id, content)
+            ):
                 return
             await self._through(servers, lambda server: self._join_via(server, room_id, user_id, content))
-        if not self._joining[room_id].locked():
-            self._joining.pop(room_id, None)
+
+    async def _join_here(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
+        """Join a room that somebody else's join has brought here meanwhile; false where that is not enough."""
+        try:
+            await self._send.send(room_id, Draft(user_id, MEMBER, content, state_key=user_id))
+        except NotAllowed:  # a restricted room, which nobody here may let people into
+            return False
+        return True
 
     async def knock(
         self, room_id: str, servers: Sequence[str], user_id: str, content: Mapping[str, Any]
@@ -165,9 +175,12 @@ class RemoteJoin:
         rules, event = await self._membership_event(server, "join", room_id, user_id, content)
         answer = await self._remote.send_membership(server, "join", event)
         event = self._countersigned(answer, rules, event)
+        room = await self._rooms.find(room_id)
+        if room is not None and self._rooms.is_in(room):
+            await self._take_in(server, room_id, event)
+            return
         state = await self._checked_all(server, rules, room_id, answer.get("state"))
         auth_chain = await self._checked_all(server, rules, room_id, answer.get("auth_chain"))
-        room = await self._rooms.find(room_id)
         is_new = room is None
         if room is None:
             room = self._rooms.new(room_id, rules)
@@ -184,6 +197,15 @@ class RemoteJoin:
             self._rooms.discard(room)
             raise
         _log.info("joined room", room_id=room_id, server=server, state_events=len(state))
+
+    async def _take_in(self, server: str, room_id: str, event: Event) -> None:
+        """Append a join that another server authorised to a room this server is in."""
+        try:
+            stored = await self._inbound.receive(server, room_id, event.pdu)
+        except Dropped as error:
+            raise RemoteError(server, str(error), reachable=True, transient=False) from error
+        if stored.hidden:
+            raise RemoteError(server, "its join is not allowed here", reachable=True, transient=False)
 
     async def _membership_event(
         self, server: str, action: str, room_id: str, user_id: str, content: Mapping[str, Any]

@@ -359,7 +359,8 @@ async def missing_among(r: Reader, room_nid: int, event_ids: Sequence[str]) -> s
 async def newest_gap(r: Reader, room_nid: int, low: int, high: int) -> tuple[int, list[str]] | None:
     """The newest position in ``[low, high]`` that refers to missing events, and up to ten of those."""
     pos: int | None = await r.fetch_value(
-        "SELECT MAX(wanted_by) FROM missing_events WHERE room_nid = $1 AND wanted_by >= $2 AND wanted_by <= $3",
+        """SELECT MAX(wanted_by) FROM missing_events
+           WHERE room_nid = $1 AND wanted_by >= $2 AND wanted_by <= $3""",
         room_nid,
         low,
         high,

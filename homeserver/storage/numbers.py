@@ -48,7 +48,9 @@ class Sequence:
         """The first of ``count`` numbers; the last of them is ``last``."""
         first = self.last + self._step
         self.last += count * self._step
-        if self._reserved - self.last < _block(self._name) // 2 and (self._reserving is None or self._reserving.done()):
+        if self._reserved - self.last < _block(self._name) // 2 and (
+            self._reserving is None or self._reserving.done()
+        ):
             self._reserving = self._db.write(partial(_reserve, name=self._name))
             self._reserving.add_done_callback(self._reserved_more)
         if self.last > self._reserved:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -33,6 +33,9 @@ _MAX_MESSAGE_BYTES = 65_536
 
 #: User id to device id (or ``ALL_DEVICES``) to content.
 Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+#: A peer repeats a transaction for as long as it gets no answer; not for longer than this.
+_RECEIVED_KEPT_MS = 7 * 24 * 3600 * 1000
 
 
 class ToDevice:
@@ -122,6 +125,21 @@ class ToDevice:
     async def received(self, user_id: str, device_id: str, upto: int) -> None:
         """A device has everything up to a position: delete it."""
         await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))
+
+    async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
+        """Delete what waits for devices that are gone: what ``Sessions`` tells its observer."""
+
+        async def work(tx: Transaction) -> None:
+            for device_id in removed:
+                await storage.remove_device(tx, user_id, device_id)
+
+        if removed:
+            await self._db.write(work)
+
+    async def forget_received(self) -> None:
+        """Forget which messages of other servers came long ago.  To be called now and then."""
+        before_ms = self._clock.now_ms() - _RECEIVED_KEPT_MS
+        await self._db.write(lambda tx: storage.forget_received(tx, before_ms))
 
     def _by_server(self, messages: Messages) -> tuple[Messages, dict[str, dict[str, Any]]]:
         local: dict[str, Mapping[str, Mapping[str, Any]]] = {}

@@ -156,6 +156,27 @@ class TestRestricted:
             await there.join(there.user("bob"), room_id, here)
         assert (refused.value.status, refused.value.errcode) == (400, "M_UNABLE_TO_AUTHORISE_JOIN")
 
+    async def test_a_server_in_the_room_that_may_not_let_people_in_asks_one_that_may(
+        self, here: Server, there: Server, network: Network
+    ) -> None:
+        alice, bob, carol = here.user("alice"), there.user("bob"), there.user("carol")
+        club = await here.public_room(alice)
+        room_id = await here.room_with_join_rule(alice, members_of(club))
+        levels = {"users": {alice: 100}, "invite": 50, "users_default": 0}
+        await here.set_state(room_id, alice, "m.room.power_levels", levels)
+        for user_id in (bob, carol):
+            await there.join(user_id, club, here)
+        await there.join(bob, room_id, here)
+        await network.settle()
+
+        await there.membership.join(carol, room_id, [here.name])
+        await network.settle()
+
+        member = await there.states.member(await there.room(room_id), carol)
+        assert member is not None
+        assert member.event.content["join_authorised_via_users_server"] == alice
+        assert await there.state_ids(room_id) == await here.state_ids(room_id)
+
     async def test_a_server_where_nobody_may_invite_says_so(self, here: Server, there: Server) -> None:
         alice, bob = here.user("alice"), there.user("bob")
         club = await here.public_room(alice)

@@ -222,7 +222,7 @@ async def check(world: World, rows: Iterator[Bad], base_url: str) -> None:
         got, answer, _ = await world.ask(Bad(row.what, request, (), row.body, row.by), base_url)
         asked += 1
         trouble = world.new_trouble()
-        if trouble or (got.startswith("5") and got not in row.answers):
+        if trouble or (got.startswith("5") and got not in ELSEWHERE):
             mistakes.append(f"{request} {str(row.body)[:300]}\n{got} {answer}\n{trouble[-1500:]}")
     assert asked
     assert not mistakes, f"{len(mistakes)} of {asked}\n" + "\n".join(mistakes[:5])
@@ -258,13 +258,7 @@ def _body(request: str) -> Any:
 async def test_strange_values_in_queries(world: World) -> None:
     values = [quote(value if isinstance(value, str) else json.dumps(value), safe="") for value in STRANGE]
     rows = (
-        bad(
-            "strange",
-            f"{request}?{name}={value}",
-            *_ELSEWHERE,
-            body=_body(request),
-            by="dora",
-        )
+        bad("strange", f"{request}?{name}={value}", body=_body(request), by="dora")
         for request, names in QUERIES.items()
         for name in names
         for value in values
