@@ -79,7 +79,7 @@ def test_pages_lead_to_files_that_are_there() -> None:
     ("target", "steps"),
     [
         ("run", ["quickstart data --port 8008"]),
-        ("test", [".ci/postgresql", "ruff check", "mypy", "pytest -n 2 -rs"]),
+        ("test", [".ci/postgresql", "ruff check", "mypy", "pytest -n 2 --dist loadgroup -rs"]),
         ("bench", ["python -m bench"]),
     ],
 )

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.databases import Cluster, fresh_postgres
 from tests.flows.world import World, running_world
 from tests.interop.client import Client
 from tests.interop.inglenook import inglenook
@@ -53,7 +54,19 @@ def register(http: aiohttp.ClientSession, server: Server) -> Register:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def sqlite_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A town for all tests of a module, which must run in the module's loop."""
     async with running_world(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(
+    tmp_path_factory: pytest.TempPathFactory, postgres_cluster: Cluster, postgres_template: str
+) -> AsyncIterator[World]:
+    """The same on PostgreSQL, which cannot keep every text that SQLite keeps."""
+    async with (
+        fresh_postgres(postgres_cluster, postgres_template) as database,
+        running_world(tmp_path_factory.mktemp("world"), database) as world,
+    ):
         yield world

@@ -37,7 +37,7 @@ class World:
     tls: ssl.SSLContext
     log_read: int = 0
 
-    async def ask(self, row: Bad, base_url: str) -> tuple[str, dict[str, Any], Any]:
+    async def ask(self, row: Bad, base_url: str) -> tuple[str, Any, Any]:
         """Make the request; returns "status errcode", the body and the headers of the answer."""
         method, uri = self._request(row)
         body = self._body(row)
@@ -49,7 +49,8 @@ class World:
         url = URL(base_url + uri, encoded=True)
         async with self.http.request(method, url, data=body, headers=headers, ssl=self.tls) as reply:
             answer = json.loads(await reply.read())
-            return f"{reply.status} {answer.get('errcode', '')}".strip(), answer, reply.headers
+            errcode = answer.get("errcode", "") if isinstance(answer, dict) else ""
+            return f"{reply.status} {errcode}".strip(), answer, reply.headers
 
     def new_trouble(self) -> list[str]:
         """The lines of the server's log since the last time that tell of a mistake of the server's own."""
@@ -78,10 +79,10 @@ class World:
 
 
 @asynccontextmanager
-async def running_world(folder: Path) -> AsyncIterator[World]:
-    """Everything started, with its files in ``folder``."""
+async def running_world(folder: Path, database: str | None = None) -> AsyncIterator[World]:
+    """Everything started, with its files in ``folder``; ``database`` is a URL, by default SQLite."""
     authority = Authority(folder / "authority")
-    server = inglenook(folder / "server", authority)
+    server = inglenook(folder / "server", authority, database=database)
     await asyncio.to_thread(server.start)
     try:
         async with AsyncExitStack() as stack:

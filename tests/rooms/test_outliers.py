@@ -28,8 +28,8 @@ class Shared:
         self.elsewhere = Elsewhere(world)
 
     @classmethod
-    async def open(cls, world: World) -> Shared:
-        made = await world.public_room(world.user("alice"))
+    async def open(cls, world: World, *, version: str | None = None) -> Shared:
+        made = await world.public_room(world.user("alice"), version=version)
         shared = cls(world, made, await made.live())
         await shared.elsewhere.sends(await shared.compose(join(BOB)))
         return shared
@@ -132,7 +132,7 @@ async def known_of(world: World, event: Event) -> dict[str, object]:
 
 
 async def test_an_event_that_builds_on_nothing_is_dropped(world: World) -> None:
-    shared = await Shared.open(world)
+    shared = await Shared.open(world, version="10")
     create = shared.room.create.event
     second = {**create.pdu, "origin_server_ts": create.origin_server_ts + 1}
     with pytest.raises(Dropped):

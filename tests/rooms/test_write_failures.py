@@ -32,10 +32,11 @@ class Unreliable:
         self.read, self.scan = db.read, db.scan
         #: How many of the next writes fail.
         self.failing = 0
-        #: Writes wait for this one before they begin.
-        self.held: asyncio.Event | None = None
+        #: Set by every write that is asked for.
+        self.queued = asyncio.Event()
 
     def write(self, work: Callable[[Transaction], Awaitable[T]]) -> asyncio.Future[T]:
+        self.queued.set()
         if self.failing == 0:
             return self._db.write(work)
         self.failing -= 1
@@ -164,11 +165,13 @@ async def test_one_event_from_two_servers_is_stored_once(world: World) -> None:
     assert not room.broken
 
 
-async def test_an_event_on_its_way_to_the_disk_is_not_stored_as_an_outlier_too(world: World) -> None:
+async def test_an_event_on_its_way_to_the_disk_is_not_stored_as_an_outlier_too(
+    world: World, unreliable: Unreliable
+) -> None:
     room, elsewhere, event = await message_from_elsewhere(world)
+    unreliable.queued.clear()
     received = asyncio.ensure_future(elsewhere.sends(event))
-    while not room.unsettled:
-        await asyncio.sleep(0)
+    await unreliable.queued.wait()
     known = await elsewhere.inbound.store_outliers(room, [event.pdu])
     assert known[event.event_id].nid == (await received).nid
 
