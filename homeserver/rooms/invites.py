@@ -71,8 +71,11 @@ class Invites:
         local = LocalMembership(
             user_id, room.nid, membership, NO_EVENT, event.sender, pos, stripped_state=stripped_state
         )
-        await self._db.write(partial(room_storage.set_outside_membership, room=room.row(), membership=local))
+        written = self._db.write(
+            partial(room_storage.set_outside_membership, room=room.row(), membership=local)
+        )
         room.stored = True
+        await written
         self._announce(pos, users=(user_id,))
 
 

@@ -181,21 +181,17 @@ class RemoteJoin:
             return
         state = await self._checked_all(server, rules, room_id, answer.get("state"))
         auth_chain = await self._checked_all(server, rules, room_id, answer.get("auth_chain"))
-        is_new = room is None
-        if room is None:
-            room = self._rooms.new(room_id, rules)
-        async with room.lock:
-            try:
-                written = await self._adoption.adopt(room, event, state, auth_chain)
-            except Unacceptable as error:
-                raise RemoteError(server, str(error), reachable=True, transient=False) from error
-            if is_new:
-                self._rooms.add(room)
+        # Kept from now on, so that an invite that comes meanwhile is for the same room.
+        room = await self._rooms.find(room_id) or self._rooms.add(self._rooms.new(room_id, rules))
         try:
+            async with room.lock:
+                written = await self._adoption.adopt(room, event, state, auth_chain)
             await written
-        except BaseException:
-            self._rooms.discard(room)
-            raise
+        except Unacceptable as error:
+            raise RemoteError(server, str(error), reachable=True, transient=False) from error
+        finally:
+            if not room.stored or room.broken:
+                self._rooms.discard(room)
         _log.info("joined room", room_id=room_id, server=server, state_events=len(state))
 
     async def _take_in(self, server: str, room_id: str, event: Event) -> None:
@@ -265,8 +261,11 @@ class RemoteJoin:
     ) -> None:
         pos = self._positions.next()
         local = LocalMembership(user_id, room.nid, membership, 0, sender, pos, stripped_state=stripped_state)
-        await self._db.write(partial(room_storage.set_outside_membership, room=room.row(), membership=local))
+        written = self._db.write(
+            partial(room_storage.set_outside_membership, room=room.row(), membership=local)
+        )
         room.stored = True
+        await written
         self._announce(pos, users=(user_id,))
 
 

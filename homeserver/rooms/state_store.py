@@ -29,6 +29,9 @@ MAX_OVERLAY_CHAIN = 8
 
 _REMEMBERED_OVERLAYS = 5000
 
+#: How many people who are in no way members a room in memory remembers as such.
+_NO_MEMBERS_KEPT = 1000
+
 #: ``key_nid`` to ``event_nid``; ``NO_EVENT`` where the key has no value.
 Difference = dict[int, int]
 
@@ -46,13 +49,9 @@ class StateStore:
 
     async def member(self, room: Room, user_id: str) -> StoredEvent | None:
         """A user's current ``m.room.member`` event."""
-        if user_id in room.members:
-            return room.members[user_id]
-        key = await self._keys.find((MEMBER, user_id))
-        nid = await state.current_value(self._db.read, room.nid, key) if key is not None else None
-        stored = (await self._events.by_nids([nid]))[nid] if nid else None
-        # A change made while this was read is newer than what was read.
-        return room.members.setdefault(user_id, stored)
+        if user_id not in room.members:
+            await self.load_members(room, [user_id])
+        return room.members.get(user_id)
 
     async def load_members(self, room: Room, user_ids: Iterable[str]) -> None:
         """Have the current memberships of several users at hand in ``room.members``."""
@@ -61,7 +60,7 @@ class StateStore:
             if user_id not in room.members:
                 key = await self._keys.find((MEMBER, user_id))
                 if key is None:
-                    room.members.setdefault(user_id, None)
+                    _note(room, user_id, None)
                 else:
                     keys[key] = user_id
         if not keys:
@@ -69,7 +68,7 @@ class StateStore:
         nids = await state.current_values(self._db.read, room.nid, list(keys))
         stored = await self._events.by_nids(list(nids.values()))
         for key, user_id in keys.items():
-            room.members.setdefault(user_id, stored[nids[key]] if key in nids else None)
+            _note(room, user_id, stored[nids[key]] if key in nids else None)
 
     async def event_at(self, room: Room, ref: int, key: StateKey) -> StoredEvent | None:
         """One key of the state at a reference."""
@@ -222,6 +221,15 @@ def differences(there: Mapping[int, int], here: Mapping[int, int]) -> Difference
     return {
         key: there.get(key, NO_EVENT) for key in there.keys() | here.keys() if there.get(key) != here.get(key)
     }
+
+
+def _note(room: Room, user_id: str, stored: StoredEvent | None) -> None:
+    """Keep what was read, unless a change made meanwhile is known, which is newer.
+
+    That somebody is no member is only kept for so many: anybody can ask about anybody.
+    """
+    if stored is not None or len(room.members) < room.joined_members + _NO_MEMBERS_KEPT:
+        room.members.setdefault(user_id, stored)
 
 
 def _base_of(overlay: Overlay) -> int:

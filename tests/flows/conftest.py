@@ -54,14 +54,14 @@ def register(http: aiohttp.ClientSession, server: Server) -> Register:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def sqlite_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     """A town for all tests of a module, which must run in the module's loop."""
     async with running_world(tmp_path_factory.mktemp("world")) as world:
         yield world
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(
+async def postgres_world(
     tmp_path_factory: pytest.TempPathFactory, postgres_cluster: Cluster, postgres_template: str
 ) -> AsyncIterator[World]:
     """The same on PostgreSQL, which cannot keep every text that SQLite keeps."""

@@ -134,6 +134,8 @@ def strange_events(guest: Guest) -> Iterator[dict[str, Any]]:
     message = guest.event("m.room.message", None, {"msgtype": "m.text", "body": "x"})
     yield from map(guest.signed, changed(message))
     yield from changed(guest.signed(message))
+    state = guest.event("org.example", "x", {"x": "y"})
+    yield from map(guest.signed, changed(state))
     yield guest.signed(guest.event("m.room.create", "", {"room_version": "11"}))
     yield guest.signed(guest.event("m.room.member", "nobody", {"membership": "invite"}))
 

@@ -52,16 +52,14 @@ class World:
             errcode = answer.get("errcode", "") if isinstance(answer, dict) else ""
             return f"{reply.status} {errcode}".strip(), answer, reply.headers
 
-    def new_trouble(self) -> list[str]:
-        """The lines of the server's log since the last time that tell of a mistake of the server's own."""
+    def new_trouble(self) -> str:
+        """What the server's log has told since the last time, from the first mistake of its own on."""
         with self.server.log.open(errors="replace") as log:
             log.seek(self.log_read)
             lines = log.readlines()
             self.log_read = log.tell()
-        found = [
-            at for at, line in enumerate(lines) if re.search(r"Traceback|status=500|status.?.?: 500", line)
-        ]
-        return ["".join(line[:200] for line in lines[found[0] : found[0] + 60])] if found else []
+        first = next((at for at, line in enumerate(lines) if _TROUBLE.search(line)), len(lines))
+        return "".join(line[:200] for line in lines[max(first - 1, 0) : first + 60] if first < len(lines))
 
     @property
     def _names(self) -> dict[str, str]:
