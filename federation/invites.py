@@ -91,7 +91,11 @@ class InviteEndpoints:
         return countersign_event(pdu, rules, self._server_name, self._key)
 
     async def _checked(self, request: Request, rules: RoomVersion, pdu: dict[str, Any]) -> Event:
-        """Raises ``M_INVALID_PARAM`` for anything but a signed invite of a local user by the origin's."""
+        """A signed invite of a local user by one of the origin's.
+
+        Raises ``M_INVALID_PARAM`` for anything else, ``M_FORBIDDEN`` where there is no such
+        user and ``M_INVITE_BLOCKED`` for one who wants no invites.
+        """
         (invite,) = await self._inbound.checked(rules, [pdu])
         if isinstance(invite, Dropped):
             raise invalid_param(str(invite))
@@ -108,6 +112,7 @@ class InviteEndpoints:
             raise invalid_param("The invited user is not of this server")
         if not await self._is_local_user(target):
             raise forbidden("There is no such user to invite")
+        await self._invites.check_accepted_by(target)
         return invite
 
 

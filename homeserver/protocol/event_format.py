@@ -144,6 +144,9 @@ def _short_string(pdu: dict[str, Any], field: str) -> str:
     # A lone surrogate counts as its three bytes here and is refused by the encoder.
     if len(value) > MAX_ID_BYTES or len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
         raise InvalidEvent(f"{field} is longer than {MAX_ID_BYTES} bytes")
+    # As in identifiers: not every store that servers use can hold it in a text.
+    if "\x00" in value:
+        raise InvalidEvent(f"{field} holds a NUL character")
     return value
 
 
@@ -192,12 +195,14 @@ def _redacts(pdu: dict[str, Any], rules: RoomVersion) -> str | None:
     """What a redaction redacts: in its content since v11, where any shape of it is allowed."""
     if rules.updated_redaction_rules:
         redacts = pdu["content"].get("redacts")
-        return redacts if isinstance(redacts, str) else None
+        return redacts if isinstance(redacts, str) and "\x00" not in redacts else None
     if "redacts" not in pdu:
         return None
     redacts = pdu["redacts"]
     if not isinstance(redacts, str):
         raise InvalidEvent("redacts is not a string")
+    if "\x00" in redacts:
+        raise InvalidEvent("redacts holds a NUL character")
     return redacts
 
 

@@ -56,8 +56,9 @@ def _redact_content(event_type: object, content: dict[str, Any], rules: RoomVers
     kept = {key: content[key] for key in _kept_content(event_type, rules) if key in content}
     if event_type == "m.room.member" and rules.updated_redaction_rules:
         invite = content.get("third_party_invite")
-        if isinstance(invite, dict) and "signed" in invite:
-            kept["third_party_invite"] = {"signed": invite["signed"]}
+        if isinstance(invite, dict):
+            # COMPAT: others keep an object that has no "signed" too, as an empty one; the event's id hangs on it.
+            kept["third_party_invite"] = {key: invite[key] for key in ("signed",) if key in invite}
     return kept
 
 

@@ -22,11 +22,12 @@ from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.missing import Missing
 from homeserver.rooms.outliers import MissingAuthEvents, authorise_by_auth_events
+from homeserver.rooms.redactions import Redactions, emptied
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore, differences
-from homeserver.rooms.timeline import Timeline, emptied
+from homeserver.rooms.timeline import Timeline
 from homeserver.storage import events as event_storage
 from homeserver.storage.append import Append, Redacted
 from homeserver.storage.database import Database
@@ -65,6 +66,7 @@ class Backfill:
         self._events = events
         self._states = states
         self._timeline = timeline
+        self._redactions = Redactions(db, events)
         self._inbound = inbound
         self._missing = missing
         self._remote = remote
@@ -176,14 +178,14 @@ class Backfill:
         """The event as redactions leave it; what it redacts itself is emptied in the batch and ``known``."""
         if stored.rejected:
             return stored
-        target, is_early = await self._timeline.redaction_target(room, stored.event, known)
+        target, is_early = await self._redactions.target(room, stored.event, known)
         if target is not None:
             known[target.id] = emptied(room, target, stored.nid)
             room.replace(known[target.id])
             batch.redacted.append(Redacted(known[target.id], stored.nid))
         elif is_early:
             batch.pending_redactions.append((stored.event.redacts or "", stored.nid))
-        redaction = await self._timeline.pending_redaction(room, stored)
+        redaction = await self._redactions.pending(room, stored)
         if redaction is None:
             return stored
         batch.redacted.append(Redacted(emptied(room, stored, redaction), redaction))

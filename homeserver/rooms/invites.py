@@ -18,6 +18,7 @@ from homeserver.protocol.events import Event
 from homeserver.protocol.ids import server_name_of
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.announcement import AnnounceToUsers
+from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import rooms as room_storage
@@ -37,6 +38,10 @@ class Invites:
         self._rooms = rooms
         self._positions = positions
         self._announce = announce
+
+    async def check_accepted_by(self, user_id: str) -> None:
+        """Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites."""
+        await check_accepts_invites(self._db.read, user_id)
 
     async def invited(
         self, rules: RoomVersion, invite: Event, invite_room_state: Sequence[Mapping[str, Any]]

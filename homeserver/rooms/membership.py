@@ -19,6 +19,7 @@ from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, n
 from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
@@ -27,7 +28,6 @@ from homeserver.rooms.servers import servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
-from homeserver.storage import account_data
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -208,8 +208,7 @@ class Membership:
         content = {**content, "membership": "invite"}
         if server_name_of(target) != self._server_name:
             return await self._invite_elsewhere(sender, room_id, target, content)
-        if await self._blocks_invites(target):
-            raise MatrixError(403, "M_INVITE_BLOCKED", f"{target} does not accept invites")
+        await check_accepts_invites(self._db.read, target)
         content = {**await shown_profile(self._profiles, target), **content}
         return await self._change(sender, room_id, target, content)
 
@@ -387,14 +386,6 @@ class Membership:
         if not others:
             raise not_found("There is no server known that is in this room")
         return others
-
-    async def _blocks_invites(self, user_id: str) -> bool:
-        """Specification: client-server API, "Invite permission"."""
-        text = await account_data.content(
-            self._db.read, user_id, account_data.GLOBAL, "m.invite_permission_config"
-        )
-        content = msgspec.json.decode(text) if text else {}
-        return isinstance(content, dict) and content.get("default_action") == "block"
 
 
 async def shown_profile(profiles: Profiles, user_id: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class RemoteJoin:
             await self._through(servers, lambda server: self._join_via(server, room_id, user_id, content))
 
     async def _join_here(self, room_id: str, user_id: str, content: Mapping[str, Any]) -> bool:
-        """Join a room that somebody else's join has brought here meanwhile; false where that is not enough."""
+        """Join a room this server is in by now; false where nobody here may let the user in."""
         try:
             await self._send.send(room_id, Draft(user_id, MEMBER, content, state_key=user_id))
         except NotAllowed:  # a restricted room, which nobody here may let people into

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 from homeserver.errors import not_found
+from homeserver.protocol.ids import is_room_id
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import RECENT_EVENTS, Room
@@ -49,6 +50,8 @@ class Rooms:
         nid = self._nids.get(room_id)
         if nid is not None and nid in self._rooms:
             return await self.by_nid(nid)
+        if not is_room_id(room_id):
+            return None
         row = await room_storage.by_id(self._db.read, room_id)
         return await self.by_nid(row.nid) if row else None
 

@@ -8,17 +8,15 @@ on, queues one transaction, and announces once that is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
-from homeserver.protocol.event_format import parse_event
 from homeserver.protocol.events import Event, StateKey
-from homeserver.protocol.ids import server_name_of
-from homeserver.protocol.redaction import redact
 from homeserver.rooms.announcement import Announce, NewEvents
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.redactions import Redactions, emptied, server_of
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import Difference, StateStore
@@ -27,7 +25,7 @@ from homeserver.storage import events as event_storage
 from homeserver.storage import state as state_storage
 from homeserver.storage.append import Also, Append, Redacted
 from homeserver.storage.database import Database
-from homeserver.storage.events import REDACTED, SENT_HERE, StoredEvent
+from homeserver.storage.events import REDACTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.rooms import MEMBERSHIPS, LocalMembership
@@ -62,6 +60,23 @@ class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
     old: StoredEvent | None
 
 
+class _Placement(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """What becoming part of a room means for an event and for the room."""
+
+    stored: StoredEvent
+    #: The forward extremities that the event does not build on.
+    other_tips: tuple[StoredEvent, ...]
+    is_tip: bool
+    #: It is the only extremity from now on.
+    alone: bool
+    changes: list[Change]
+    #: The event it empties, being a redaction; or whether that is still to come.
+    redacts: StoredEvent | None
+    redacts_early: bool
+    #: The ``event_nid`` of a redaction that came before it.
+    redacted_by: int | None
+
+
 class Timeline:
     """Appends events to rooms."""
 
@@ -84,6 +99,7 @@ class Timeline:
         self._events = events
         self._states = states
         self._resolution = resolution
+        self._redactions = Redactions(db, events)
         self._positions = positions
         self._event_nids = event_nids
         self._server_name = server_name
@@ -171,8 +187,8 @@ class Timeline:
     def _remember(self, room: Room, batch: Append, placed: list[StoredEvent]) -> None:
         for stored in (*batch.new, *batch.placed):
             self._events.put(stored)
-        for emptied in batch.redacted:
-            self._events.put(emptied.stored)
+        for redacted in batch.redacted:
+            self._events.put(redacted.stored)
         if room.changes_since_checkpoint >= max(1024, room.joined_members // 8):
             room.changes_since_checkpoint = 0
             self._background.start(self._checkpoint(room, room.epoch, room.state_ver), "state checkpoint")
@@ -187,16 +203,28 @@ class Timeline:
 
     async def _place(self, room: Room, addition: Addition, batch: Append) -> StoredEvent:
         """Give one event its place and move the room in memory on."""
-        event, flags = addition.event, addition.flags
-        if addition.outlier is not None and addition.outlier.flags & REDACTED:
-            emptied_event = addition.outlier.event
-            event = msgspec.structs.replace(emptied_event, rejected=event.rejected)
+        stored = await self._numbered(room, addition, batch)
+        if addition.overlay is not None:
+            batch.overlays.append(addition.overlay)
+        if not stored.rejected:
+            decided = await self._decide(room, stored, batch)
+            stored = decided if isinstance(decided, StoredEvent) else self._carry_out(room, batch, decided)
+        (batch.placed if addition.outlier else batch.new).append(stored)
+        if not stored.sent_here:
+            batch.arrived.append(stored.id)
+        batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)
+        return stored
+
+    async def _numbered(self, room: Room, addition: Addition, batch: Append) -> StoredEvent:
+        """The event with its number and the state before it, as yet without a position."""
+        event, flags, outlier = addition.event, addition.flags, addition.outlier
+        if outlier is not None and outlier.flags & REDACTED:
+            event = msgspec.structs.replace(outlier.event, rejected=event.rejected)
             flags |= REDACTED
-        key_nid = await self._keys.intern(event.key) if event.state_key is not None else None
         before = room.state_ver if addition.state_before is None else addition.state_before
         staged = (other.nid for other in batch.new if other.id in event.auth_events)
-        stored = StoredEvent(
-            nid=addition.outlier.nid if addition.outlier else self._event_nids.next(),
+        return StoredEvent(
+            nid=outlier.nid if outlier else self._event_nids.next(),
             room_nid=room.nid,
             event=event,
             pos=None,
@@ -204,74 +232,73 @@ class Timeline:
             state_before=before,
             state_after=before,
             auth_nids=tuple(dict.fromkeys((*addition.auth_nids, *staged))),
-            redacted_by=addition.outlier.redacted_by if addition.outlier else None,
-            key_nid=key_nid,
+            redacted_by=outlier.redacted_by if outlier else None,
+            key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
         )
-        if addition.overlay is not None:
-            batch.overlays.append(addition.overlay)
-        if stored.rejected:
-            return self._add(batch, stored, addition)
+
+    async def _decide(self, room: Room, stored: StoredEvent, batch: Append) -> StoredEvent | _Placement:
+        """What an accepted event does to the room; just the event where it is soft-failed."""
+        event, before = stored.event, stored.state_before or 0
         tips = tuple(tip for tip in room.tips if tip.id not in event.prev_events)
         # One that was missing has others built upon it already.
         is_tip = not (stored.hidden or (tips and await self.missing_among(room, [stored.id])))
         # The one thing everything leads to: what is so after it is the room's current state.
         alone = is_tip and not tips
         straight = alone and before == room.state_ver
-        if key_nid is not None and not straight:
-            overlay = await self._states.overlay_on(room, before, {key_nid: stored.nid})
+        if stored.key_nid is not None and not straight:
+            overlay = await self._states.overlay_on(room, before, {stored.key_nid: stored.nid})
             if not alone:  # else a version will say the same
                 batch.overlays.append(overlay)
             stored = msgspec.structs.replace(stored, state_after=-overlay.nid)
         if stored.hidden:
-            return self._add(batch, stored, addition)
+            return stored
         new_tips = (*tips, stored) if is_tip else tips
         difference = await self._new_state(room, stored, new_tips, straight=straight)
-        changes = await self._changes(room, difference, stored)
-        target, is_early = await self.redaction_target(room, event)
-        own_redaction = await self.pending_redaction(room, stored)
+        target, is_early = await self._redactions.target(room, event)
+        return _Placement(
+            stored=stored,
+            other_tips=tips,
+            is_tip=is_tip,
+            alone=alone,
+            changes=await self._changes(room, difference, stored),
+            redacts=target,
+            redacts_early=is_early,
+            redacted_by=await self._redactions.pending(room, stored),
+        )
 
-        # Nothing is awaited from here on: what follows happens at once.
+    def _carry_out(self, room: Room, batch: Append, placement: _Placement) -> StoredEvent:
+        """Take the next position and do what was decided, all at once: nothing is awaited here."""
         room.check_sound()
         pos = self._positions.next()
-        stored = msgspec.structs.replace(stored, pos=pos)
-        if alone:
-            stored = msgspec.structs.replace(stored, state_after=pos if changes else room.state_ver)
-        if own_redaction is not None:
-            stored = emptied(room, stored, own_redaction)
-            batch.redacted.append(Redacted(stored, own_redaction))
-        room.tips = (*tips, stored) if is_tip else tips
+        stored = msgspec.structs.replace(placement.stored, pos=pos)
+        if placement.alone:
+            after = pos if placement.changes else room.state_ver
+            stored = msgspec.structs.replace(stored, state_after=after)
+        if placement.redacted_by is not None:
+            stored = emptied(room, stored, placement.redacted_by)
+            batch.redacted.append(Redacted(stored, placement.redacted_by))
+        room.tips = (*placement.other_tips, stored) if placement.is_tip else placement.other_tips
         room.last_pos = pos
-        room.depth = max(room.depth, event.depth)
+        room.depth = max(room.depth, stored.event.depth)
         room.remember(stored)
-        self.change_state(
-            room,
-            batch,
-            [
-                msgspec.structs.replace(change, new=stored)
-                if change.new and change.new.nid == stored.nid
-                else change
-                for change in changes
-            ],
-            pos,
-        )
-        if target is not None:
-            target = emptied(room, target, stored.nid)
+        changes = [
+            msgspec.structs.replace(change, new=stored)
+            if change.new and change.new.nid == stored.nid
+            else change
+            for change in placement.changes
+        ]
+        self.change_state(room, batch, changes, pos)
+        if placement.redacts is not None:
+            target = emptied(room, placement.redacts, stored.nid)
             room.replace(target)
             batch.redacted.append(Redacted(target, stored.nid))
-        elif is_early:
-            batch.pending_redactions.append((event.redacts or "", stored.nid))
-        return self._add(batch, stored, addition)
+        elif placement.redacts_early:
+            batch.pending_redactions.append((stored.event.redacts or "", stored.nid))
+        return stored
 
     async def missing_among(self, room: Room, event_ids: Sequence[str]) -> set[str]:
         """Those of the events that the timeline's events refer to and that are not part of it."""
         return await event_storage.missing_among(self._db.read, room.nid, event_ids)
-
-    def _add(self, batch: Append, stored: StoredEvent, addition: Addition) -> StoredEvent:
-        (batch.placed if addition.outlier else batch.new).append(stored)
-        if not stored.flags & SENT_HERE:
-            batch.arrived.append(stored.id)
-        batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)
-        return stored
 
     async def _new_state(
         self, room: Room, stored: StoredEvent, tips: Sequence[StoredEvent], *, straight: bool
@@ -328,7 +355,7 @@ class Timeline:
         room.members[user_id] = change.new
         room.invited_members += (new == "invite") - (old == "invite")
         joined = (new == "join") - (old == "join")
-        server = _server_of(user_id)
+        server = server_of(user_id)
         if joined:
             room.joined_members += joined
             count = room.servers.get(server, 0) + joined
@@ -342,64 +369,6 @@ class Timeline:
             nid, sender = (change.new.nid, change.new.event.sender) if change.new else (NO_EVENT, user_id)
             batch.local_memberships.append(LocalMembership(user_id, room.nid, new, nid, sender, pos))
 
-    async def redaction_target(
-        self, room: Room, event: Event, among: Mapping[str, StoredEvent] | None = None
-    ) -> tuple[StoredEvent | None, bool]:
-        """The event a redaction may empty, and whether that is still to come.
-
-        ``among`` are events that are about to be stored.
-        """
-        if event.type != "m.room.redaction" or event.redacts is None:
-            return None, False
-        target = (among or {}).get(event.redacts)
-        target = target or next((recent for recent in room.recent if recent.id == event.redacts), None)
-        if target is None:
-            await room.settle()
-            target = await self._events.by_id(event.redacts)
-        if target is None:
-            return None, True
-        if target.room_nid != room.nid or target.event.type == "m.room.redaction":
-            return None, False
-        return (target if _may_redact(room, event, target.event) else None), False
-
-    async def pending_redaction(self, room: Room, stored: StoredEvent) -> int | None:
-        """The first redaction that came before the event and was entitled to."""
-        if stored.flags & (SENT_HERE | REDACTED):
-            return None
-        nids = await event_storage.pending_redactions_of(self._db.read, stored.id)
-        redactions = await self._events.by_nids(nids)
-        for nid in nids:
-            redaction = redactions[nid]
-            if redaction.room_nid == room.nid and _may_redact(room, redaction.event, stored.event):
-                return nid
-        return None
-
-
-def emptied(room: Room, target: StoredEvent, redaction_nid: int) -> StoredEvent:
-    """An event after its redaction."""
-    event = parse_event(redact(target.event.pdu, room.rules), room.rules, event_id=target.id)
-    if target.rejected:
-        event = msgspec.structs.replace(event, rejected=True)
-    return msgspec.structs.replace(
-        target, event=event, flags=target.flags | REDACTED, redacted_by=redaction_nid
-    )
-
-
-def _may_redact(room: Room, redaction: Event, target: Event) -> bool:
-    """Specification: room versions since v3, "Handling redactions"."""
-    levels = room.power_levels
-    return (
-        _server_of(target.sender) == _server_of(redaction.sender)
-        or levels.of_user(redaction.sender) >= levels.redact
-    )
-
 
 def _current(room: Room, key: StateKey) -> StoredEvent | None:
     return room.members.get(key[1]) if key[0] == MEMBER else room.state.get(key)
-
-
-def _server_of(user_id: str) -> str:
-    try:
-        return server_name_of(user_id)
-    except ValueError:  # a membership whose state key is not a user id: allowed in old rooms
-        return ""

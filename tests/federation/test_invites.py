@@ -7,6 +7,7 @@ import json
 import pytest
 
 from homeserver.errors import MatrixError, RemoteError
+from homeserver.storage import account_data
 from tests.remote import Network, Server
 
 
@@ -89,6 +90,31 @@ async def test_nobody_is_invited_who_does_not_exist(here: Server, there: Server)
         await here.membership.invite(alice, room_id, f"@nobody:{there.name}")
 
     assert refused.value.errcode == "M_FORBIDDEN"
+
+
+@pytest.mark.parametrize("version", ["1", "12"])
+async def test_whoever_wants_no_invites_gets_none_from_other_servers(
+    here: Server, there: Server, version: str
+) -> None:
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.private_room(alice, version=version)
+    await there.db.write(
+        lambda tx: account_data.set_content(
+            tx,
+            bob,
+            account_data.GLOBAL,
+            "m.invite_permission_config",
+            content_json='{"default_action": "block"}',
+            pos=1,
+        )
+    )
+
+    with pytest.raises((MatrixError, RemoteError)) as refused:
+        await here.membership.invite(alice, room_id, bob)
+
+    assert (refused.value.status, refused.value.errcode) == (403, "M_INVITE_BLOCKED")
+    assert await there.local_membership(room_id, bob) is None
+    assert await here.membership_of(room_id, bob) is None
 
 
 async def test_only_invites_are_signed(here: Server, there: Server) -> None:

@@ -142,6 +142,15 @@ def strange_events(guest: Guest) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("version", ["3", "11", "12"])
 async def test_strange_events_harm_nobody(world: World, version: str) -> None:
+    await sends_everything_strange(world, version)
+
+
+async def test_strange_events_harm_nobody_on_postgresql(postgres_world: World) -> None:
+    await sends_everything_strange(postgres_world, "11")
+
+
+async def sends_everything_strange(world: World, version: str) -> None:
+    """eve joins a new room of alice's and sends all she has; then alice looks at it, and goes on."""
     guest = Guest(world, ROOM_VERSIONS[version])
     creator = {} if guest.rules.hash_room_ids else {world.town.names["alice"]: 100}
     wish = {

@@ -305,6 +305,15 @@ def transaction(**parts: Any) -> dict[str, Any]:
 
 
 async def test_strange_events_of_another_server(world: World) -> None:
+    await sends_strange_events(world)
+
+
+async def test_strange_events_of_another_server_on_postgresql(postgres_world: World) -> None:
+    await sends_strange_events(postgres_world)
+
+
+async def sends_strange_events(world: World) -> None:
+    """The strange server is not in the room, and nothing it says is signed."""
     bodies = [
         *changed(transaction()),
         *(transaction(pdus=[pdu]) for pdu in (*STRANGE, *changed(_PDU))),

@@ -131,6 +131,12 @@ def test_broken_event_ids_in_v1_and_v2(event_id: Any) -> None:
         ("state_key", 5),
         ("state_key", "é" * 128),
         ("state_key", "\ud800"),
+        ("type", "m.room\0.name"),
+        ("state_key", "\0"),
+        ("sender", "@al\0ice:one.example"),
+        ("sender", "@alice:one\0.example"),
+        ("room_id", "!ro\0om:one.example"),
+        ("room_id", "!" + "\0" * 43),
         ("sender", MISSING),
         ("sender", "alice"),
         ("sender", ["@alice:one.example"]),
@@ -253,6 +259,19 @@ def test_what_a_redaction_redacts_is_at_the_top_before_v11_and_in_the_content_si
     assert parse_event(message(V10, redacts="$x"), V10).redacts is None
     with pytest.raises(InvalidEvent, match="redacts"):
         redaction(V10, redacts=5)
+
+
+def test_no_identifier_holds_a_nul() -> None:
+    for field in ("prev_events", "auth_events"):
+        for rules in (V1, V12):
+            with pytest.raises(InvalidEvent, match=field):
+                parse_event(message(rules, **{field: references(rules, "$p\0:a")}), rules)
+    with pytest.raises(InvalidEvent, match="event_id"):
+        parse_event(message(V1, event_id="$e\0:one.example"), V1)
+    with pytest.raises(InvalidEvent, match="redacts holds a NUL"):
+        redaction(V10, redacts="$x\0")
+    assert redaction(V11, content={"redacts": "$x\0"}).redacts is None
+    assert parse_event(message(V11, content={"body": "\0"}), V11).content == {"body": "\0"}
 
 
 def test_clients_see_redacts_in_both_places_in_every_version() -> None:

@@ -1,0 +1,241 @@
+"""PDUs of transactions on their way into rooms: one lane for each server and room, each in its order.
+
+A lane that has a gap to close keeps no other waiting.  What was answered before it was
+taken in is on disk until then, and a server that starts again goes on with it.  How
+much may wait is bounded; what goes beyond is refused, and found missing later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import structlog
+
+from homeserver.protocol.canonical_json import decode
+from homeserver.protocol.event_format import InvalidEvent, parse_event
+from homeserver.protocol.events import Event
+from homeserver.protocol.ids import is_room_id
+from homeserver.protocol.room_versions import V1, V12, RoomVersion
+from homeserver.protocol.signing import event_id_of
+from homeserver.rooms.inbound import Dropped, Inbound
+from homeserver.rooms.invites import Invites
+from homeserver.rooms.room import Room
+from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.server_acl import may_take_part
+from homeserver.storage import inbound_pdus
+from homeserver.storage.database import Database
+from homeserver.storage.inbound_pdus import InboundPdu
+from homeserver.tasks import Background
+
+_log = structlog.get_logger()
+
+#: PDUs of one server that may wait for one room.
+MAX_WAITING: Final = 500
+#: PDUs that may wait in all lanes together.
+MAX_WAITING_IN_ALL: Final = 10_000
+
+#: What a PDU is answered with: empty, or an ``error``.
+Result: TypeAlias = dict[str, str]
+
+_Lane: TypeAlias = tuple[str, str]
+
+
+@dataclass(slots=True, eq=False)
+class Received:
+    """A PDU and what became of it."""
+
+    room_id: str
+    pdu: dict[str, Any]
+    event_id: str | None = None
+    #: ``None`` while it waits.
+    result: Result | None = None
+    #: The canonical JSON of one that is to be answered while it waits.
+    json: bytes = b""
+    #: Its number on disk, for one that was answered while it waited.
+    number: int | None = None
+
+
+class InboundPdus:
+    """Takes in PDUs."""
+
+    def __init__(
+        self, *, db: Database, rooms: Rooms, inbound: Inbound, invites: Invites, background: Background
+    ) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._inbound = inbound
+        self._invites = invites
+        self._background = background
+        self._numbers = itertools.count(1)
+        #: The work that a lane's next PDUs have to wait for, and how many PDUs are in it.
+        self._under_way: dict[_Lane, asyncio.Task[None]] = {}
+        self._waiting: Counter[_Lane] = Counter()
+
+    async def start(self) -> None:
+        """Go on with what was waiting when the server stopped; no PDU may be received before."""
+        lanes: defaultdict[_Lane, list[Received]] = defaultdict(list)
+        newest = 0
+        for row in await inbound_pdus.everything(self._db.scan):
+            newest = row.number
+            lanes[row.origin, row.room_id].append(Received(row.room_id, decode(row.pdu), number=row.number))
+        self._numbers = itertools.count(newest + 1)
+        for lane, pdus in lanes.items():
+            self._start(lane, pdus, is_last_try=True)
+
+    async def receive(self, origin: str, pdus: Sequence[dict[str, Any]], patience: float) -> list[Received]:
+        """Take in PDUs, for ``patience`` seconds; those without a result then go on waiting.
+
+        Those have an ``event_id``, and are to be put on disk by ``kept`` before they are answered.
+        """
+        received = [Received(_room_id(pdu), pdu) for pdu in pdus]
+        by_room: defaultdict[str, list[Received]] = defaultdict(list)
+        for each in received:
+            if is_room_id(each.room_id):
+                by_room[each.room_id].append(each)
+            else:
+                each.event_id, each.result = _event_id(each.pdu, None), _error("room_id is not a room ID")
+        work = []
+        for room_id, of_room in by_room.items():
+            if self._has_space((origin, room_id), len(of_room)):
+                work.append(self._start((origin, room_id), of_room))
+            else:
+                await self._refuse(room_id, of_room)
+        if work:
+            await asyncio.wait(work, timeout=patience)
+        for each in received:
+            if each.result is None:
+                await self._prepare(each)
+        return received
+
+    def kept(self, origin: str, received: Iterable[Received]) -> list[InboundPdu]:
+        """What has to be on disk before PDUs are answered: those that wait.
+
+        The caller writes it before it awaits anything else, so that it is written before it is removed.
+        """
+        rows = []
+        for each in received:
+            if each.result is None:
+                each.number = next(self._numbers)
+                rows.append(InboundPdu(each.number, origin, each.room_id, each.json))
+        return rows
+
+    def _has_space(self, lane: _Lane, count: int) -> bool:
+        return (
+            self._waiting[lane] + count <= MAX_WAITING and self._waiting.total() + count <= MAX_WAITING_IN_ALL
+        )
+
+    async def _refuse(self, room_id: str, pdus: Iterable[Received]) -> None:
+        room = await self._rooms.find(room_id)
+        for each in pdus:
+            each.event_id, each.result = _event_id(each.pdu, room), _error("Too many events wait already")
+
+    async def _prepare(self, waiting: Received) -> None:
+        """Find the id and the JSON of a PDU that waits, or that it waits in vain."""
+        room = await self._rooms.find(waiting.room_id)
+        try:
+            if room is None:
+                waiting.result = waiting.result or _error("Unknown room")
+                return
+            event = parse_event(waiting.pdu, room.rules)
+            waiting.event_id, waiting.json = event.event_id, event.json
+        except InvalidEvent as error:
+            waiting.event_id = _event_id(waiting.pdu, room)
+            waiting.result = _error(f"invalid event: {error}")
+
+    def _start(
+        self, lane: _Lane, pdus: Sequence[Received], *, is_last_try: bool = False
+    ) -> asyncio.Task[None]:
+        """Take in PDUs of one lane, after those that came for it before."""
+        before = self._under_way.get(lane)
+        self._waiting[lane] += len(pdus)
+
+        async def take_in() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            for each in pdus:
+                await self._take_in(lane, each, is_last_try=is_last_try)
+                self._waiting[lane] -= 1
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if self._under_way.get(lane) is task:
+                del self._under_way[lane]
+                self._waiting.pop(lane, None)
+
+        task = self._background.start(take_in(), f"PDUs of {lane[0]}")
+        self._under_way[lane] = task
+        task.add_done_callback(ended)
+        return task
+
+    async def _take_in(self, lane: _Lane, received: Received, *, is_last_try: bool) -> None:
+        """Take in one PDU; one that failed for a fault of this server's is tried once more when it starts again."""
+        origin, room_id = lane
+        try:
+            room = await self._rooms.find(room_id)
+            try:
+                event_id, result = await self._result(origin, room_id, room, received.pdu)
+            except Dropped as error:
+                event_id, result = _event_id(received.pdu, room), _error(str(error))
+            is_done = True
+        except Exception:
+            _log.exception("PDU failed", origin=origin, room_id=room_id)
+            event_id, result = _event_id(received.pdu, None), _error("Internal server error")
+            is_done = is_last_try
+        received.event_id, received.result = event_id, result
+        if received.number is not None and is_done:
+            await self._remove(received.number)
+
+    async def _remove(self, number: int) -> None:
+        """A PDU that stays on disk is found to be known when the server starts again."""
+        try:
+            await self._db.write(partial(inbound_pdus.remove, number=number))
+        except Exception:
+            _log.exception("PDU not removed", number=number)
+
+    async def _result(
+        self, origin: str, room_id: str, room: Room | None, pdu: dict[str, Any]
+    ) -> tuple[str | None, Result]:
+        """The event id, where there is one, and what became of one PDU; raises ``Dropped``."""
+        if room is None:
+            raise Dropped("Unknown room")
+        if not may_take_part(room, origin):
+            raise Dropped("The room's access list does not let you take part")
+        if not self._rooms.is_in(room):
+            await self._receive_outside(room, pdu)
+            return _event_id(pdu, room), {}
+        stored = await self._inbound.receive(origin, room_id, pdu)
+        return stored.id, _error("The room does not allow the event") if stored.rejected else {}
+
+    async def _receive_outside(self, room: Room, pdu: dict[str, Any]) -> None:
+        """A PDU for a room this server is not in can only take back an invite, or refuse a knock."""
+        (event,) = await self._inbound.checked(room.rules, [pdu])
+        if (
+            not isinstance(event, Event)
+            or event.room_id != room.room_id
+            or not await self._invites.ended(room, event)
+        ):
+            raise Dropped("this server is not in the room")
+
+
+def _error(reason: str) -> Result:
+    return {"error": reason}
+
+
+def _room_id(pdu: dict[str, Any]) -> str:
+    room_id = pdu.get("room_id")
+    return room_id if isinstance(room_id, str) else ""
+
+
+def _event_id(pdu: dict[str, Any], room: Room | None) -> str | None:
+    """The id to answer for a PDU with, broken as it may be; without its room's version it is a good guess."""
+    rules: RoomVersion = room.rules if room else (V1 if "event_id" in pdu else V12)
+    try:
+        event_id: object = event_id_of(pdu, rules)
+    except (KeyError, ValueError):
+        return None
+    return event_id if isinstance(event_id, str) else None
