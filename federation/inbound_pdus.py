@@ -39,6 +39,8 @@ _log = structlog.get_logger()
 MAX_WAITING: Final = 500
 #: PDUs that may wait in all lanes together.
 MAX_WAITING_IN_ALL: Final = 10_000
+#: PDUs that are kept for another try after they failed.
+MAX_FAILED: Final = 500
 
 #: What a PDU is answered with: empty, or an ``error``.
 Result: TypeAlias = dict[str, str]
@@ -76,6 +78,7 @@ class InboundPdus:
         #: The work that a lane's next PDUs have to wait for, and how many PDUs are in it.
         self._under_way: dict[_Lane, asyncio.Task[None]] = {}
         self._waiting: Counter[_Lane] = Counter()
+        self._failed = 0
 
     async def start(self) -> None:
         """Go on with what was waiting when the server stopped; no PDU may be received before."""
@@ -140,7 +143,7 @@ class InboundPdus:
         room = await self._rooms.find(waiting.room_id)
         try:
             if room is None:
-                waiting.result = waiting.result or _error("Unknown room")
+                waiting.result = _error("Unknown room")
                 return
             event = parse_event(waiting.pdu, room.rules)
             waiting.event_id, waiting.json = event.event_id, event.json
@@ -173,7 +176,11 @@ class InboundPdus:
         return task
 
     async def _take_in(self, lane: _Lane, received: Received, *, is_last_try: bool) -> None:
-        """Take in one PDU; one that failed for a fault of this server's is tried once more when it starts again."""
+        """Take in one PDU.
+
+        One that was answered and then failed by a fault of this server's stays on disk, and is
+        tried a last time when the server starts again.
+        """
         origin, room_id = lane
         try:
             room = await self._rooms.find(room_id)
@@ -185,7 +192,8 @@ class InboundPdus:
         except Exception:
             _log.exception("PDU failed", origin=origin, room_id=room_id)
             event_id, result = _event_id(received.pdu, None), _error("Internal server error")
-            is_done = is_last_try
+            is_done = is_last_try or self._failed >= MAX_FAILED
+            self._failed += received.number is not None and not is_done
         received.event_id, received.result = event_id, result
         if received.number is not None and is_done:
             await self._remove(received.number)

@@ -19,6 +19,7 @@ import structlog
 from federation.inbound_pdus import InboundPdus, Received
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json
+from homeserver.protocol.ids import is_room_id
 from homeserver.rooms.inbound import Inbound
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.rooms import Rooms
@@ -41,8 +42,6 @@ PATIENCE_SECONDS: Final = 20.0
 #: How long a repeated transaction is recognised.
 _REMEMBERED_MS: Final = 24 * 3600 * 1000
 _FORGET_EVERY_SECONDS: Final = 3600
-
-_Result: TypeAlias = dict[str, str]
 
 
 class Transactions:
@@ -139,7 +138,9 @@ class Transactions:
                 return content
 
     async def _may_speak_of(self, origin: str, room_id: object) -> bool:
-        room = await self._rooms.find(room_id) if isinstance(room_id, str) else None
+        if not isinstance(room_id, str) or not is_room_id(room_id):
+            return False
+        room = await self._rooms.find(room_id)
         return room is not None and may_take_part(room, origin)
 
 

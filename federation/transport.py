@@ -1,7 +1,8 @@
 """Sending a request to another server and reading its answer, within bounds.
 
-Finds the server, signs, connects only where the address policy and the certificate
-allow, follows no redirects, and says whose fault it was when it did not work.
+``Transport`` signs, and says whose fault it was when it did not work.  ``Https`` finds
+the server, connects only where the address policy and the certificate allow, and
+follows no redirects.
 What is asked and what the answer means is ``client``'s.  It keeps no record of
 which servers fail: backing off is the sender's.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -78,7 +79,9 @@ def path_segment(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class WireRequest:
+    """A request as it leaves; ``uri`` is path and query, ``max_bytes`` bounds the body of a 200 response."""
+
     method: str
     server_name: str
     uri: str
@@ -87,22 +90,24 @@ class _Request:
     max_bytes: int
 
 
+#: Carries a request to its server: status and body of the response.  Raises ``RemoteError``.
+Exchange: TypeAlias = Callable[[WireRequest], Awaitable[tuple[int, bytes]]]
+
+
 class Transport:
-    """Sends requests in the name of one server."""
+    """Sends requests in the name of one server; ``timeout`` in seconds is for those that name none."""
 
     def __init__(
         self,
         *,
         server_name: str,
         key: SigningKey,
-        discovery: Destinations,
-        session: aiohttp.ClientSession,
+        exchange: Exchange,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self._server_name = server_name
         self._key = key
-        self._discovery = discovery
-        self._session = session
+        self._exchange = exchange
         self._timeout = timeout
 
     async def send(
@@ -138,7 +143,7 @@ class Transport:
         timeout = self._timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(timeout):
-                request = _Request(method, server_name, uri, headers, body, max_bytes)
+                request = WireRequest(method, server_name, uri, headers, body, max_bytes)
                 status, reply = await self._exchange(request)
         except TimeoutError as error:
             raise unreachable(server_name, f"No answer within {timeout:g} seconds") from error
@@ -149,7 +154,15 @@ class Transport:
         except InvalidJSON as error:
             raise malformed(server_name, "The response is not JSON") from error
 
-    async def _exchange(self, request: _Request) -> tuple[int, bytes]:
+
+class Https:
+    """Carries requests over the network."""
+
+    def __init__(self, discovery: Destinations, session: aiohttp.ClientSession) -> None:
+        self._discovery = discovery
+        self._session = session
+
+    async def exchange(self, request: WireRequest) -> tuple[int, bytes]:
         """Status and body from the first destination that can be connected to."""
         server_name = request.server_name
         failure: RemoteError | None = None

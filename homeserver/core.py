@@ -1,6 +1,6 @@
 """The core of a server, wired: storage, rooms and who waits for them, without any API.
 
-``main.py`` builds the rest of the server around it; tests build small servers on it.
+What wires the other parts builds on it, as do the small servers of tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from homeserver.tasks import Background
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What everything else is given parts of; nothing is given the whole."""
+    """What everything else is given parts of; only what wires is given the whole."""
 
     db: Database
     clock: Clock

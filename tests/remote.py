@@ -9,61 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from federation.auth import ServerAuthentication
-from federation.client import FederationClient
-from federation.event_signatures import KeyringVerifier
-from federation.events import Events
-from federation.invites import InviteEndpoints
-from federation.joins import Joins
-from federation.key_routes import KeyRoutes
-from federation.key_store import DatabaseKeyStore
-from federation.keyring import Keyring
-from federation.queries import Queries
-from federation.remote_rooms import FederationRooms
-from federation.routes import routes
-from federation.sender import Sender
-from federation.signatures import authorization_header
-from federation.state_replies import StateReplies
-from federation.transactions import ReceiveEdu, Transactions
-from federation.transport import Query, Transport, malformed, unreachable
-from federation.visible_events import VisibleEvents
+from federation.transactions import ReceiveEdu
+from federation.transport import Exchange, WireRequest, unreachable
+from federation.wiring import Federation, open_federation, open_federation_api
 from homeserver.clock import FakeClock
-from homeserver.errors import RemoteError, forbidden, not_found
-from homeserver.protocol.canonical_json import encode
+from homeserver.core import Core, open_core
+from homeserver.errors import forbidden, not_found
 from homeserver.protocol.signing import SigningKey, generate_signing_key
 from homeserver.ratelimit import RateLimiter
-from homeserver.rooms.adopt import Adoption
-from homeserver.rooms.backfill import Backfill
-from homeserver.rooms.create import CreateRoom
-from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.inbound import Inbound
-from homeserver.rooms.invites import Invites
-from homeserver.rooms.membership import Membership
-from homeserver.rooms.missing import Missing
+from homeserver.room_actions import wire_room_actions
 from homeserver.rooms.new_room import InitialState, NewRoom
-from homeserver.rooms.outliers import Outliers
-from homeserver.rooms.remote_join import RemoteJoin
-from homeserver.rooms.resolution import Resolution
-from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import Room
-from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.send import Draft, Send
-from homeserver.rooms.state_store import StateStore
-from homeserver.rooms.timeline import Timeline
+from homeserver.rooms.send import Draft
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.keys import Keys
-from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.rooms import LocalMembership
-from homeserver.sync.notifier import Notifier
-from homeserver.tasks import Background
 from homeserver.users.requester import Requester
 from homeserver.web import Dispatcher
 
@@ -92,55 +59,18 @@ class Network:
         return sum(path in asked[3] for asked in self.asked)
 
 
-class Wire(Transport):
-    """A transport that hands requests straight to the other server's dispatcher."""
+def wire(network: Network, origin: str) -> Exchange:
+    """Hands a server's requests straight to the dispatcher of the server that is asked."""
 
-    def __init__(self, network: Network, server_name: str, key: SigningKey) -> None:
-        self._network = network
-        self._name = server_name
-        self._signing_key = key
+    async def exchange(request: WireRequest) -> tuple[int, bytes]:
+        server = network.servers.get(request.server_name)
+        if server is None or request.server_name in network.down:
+            raise unreachable(request.server_name, "It is not there")
+        path = request.uri.partition("?")[0]
+        network.asked.append((origin, request.server_name, request.method, path))
+        return await server.exchange(request.method, request.uri, request.headers, request.body)
 
-    async def send(
-        self,
-        method: str,
-        server_name: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        content: Mapping[str, Any] | bytes | None = None,
-        timeout: float = 30.0,
-        max_bytes: int = 0,
-        signed: bool = True,
-    ) -> Any:
-        server = self._network.servers.get(server_name)
-        if server is None or server_name in self._network.down:
-            raise unreachable(server_name, "It is not there")
-        uri = path if not query else f"{path}?{urlencode(query, doseq=True, quote_via=quote, safe='')}"
-        body = content if isinstance(content, bytes) or content is None else encode(content)
-        headers = {}
-        if signed:
-            headers["Authorization"] = authorization_header(
-                method=method,
-                uri=uri,
-                origin=self._name,
-                destination=server_name,
-                body=body,
-                key=self._signing_key,
-            )
-        self._network.asked.append((self._name, server_name, method, path))
-        status, reply = await server.answer(method, uri, headers, body)
-        if status != 200:
-            raise RemoteError(
-                server_name,
-                reply.get("error", ""),
-                reachable=True,
-                transient=status >= 500,
-                status=status,
-                errcode=reply.get("errcode"),
-            )
-        if reply is None:
-            raise malformed(server_name, "The response is not JSON")
-        return reply
+    return exchange
 
 
 class _Http:
@@ -179,33 +109,35 @@ class NoProfiles:
         return {"displayname": user_id[1:]}
 
 
-@dataclass
 class Server:
     """A homeserver's rooms and its federation API."""
 
-    name: str
-    network: Network
-    db: Database
-    key: SigningKey
-    users: set[str]
-    events: EventCache
-    rooms: Rooms
-    states: StateStore
-    timeline: Timeline
-    send: Send
-    inbound: Inbound
-    outliers: Outliers
-    backfill: Backfill
-    membership: Membership
-    create: CreateRoom
-    client: FederationClient
-    keyring: Keyring
-    verifier: KeyringVerifier
-    notifier: Notifier
-    sender: Sender
-    dispatcher: Dispatcher
-    background: Background
-    edus: list[tuple[str, str, dict[str, Any]]]
+    def __init__(self, network: Network, core: Core, federation: Federation, closing: AsyncExitStack) -> None:
+        self.network = network
+        self.core = core
+        self.federation = federation
+        self._closing = closing
+        self.name = core.server_name
+        self.db = core.db
+        self.key = core.signing_key
+        self.events = core.events
+        self.rooms = core.rooms
+        self.states = core.states
+        self.send = core.send
+        self.notifier = core.notifier
+        self.client = federation.client
+        self.keyring = federation.keyring
+        self.sender = federation.sender
+        self.inbound = federation.rooms.inbound
+        self.backfill = federation.rooms.backfill
+        self.users: set[str] = set()
+        self.profiles = NoProfiles(self.users)
+        actions = wire_room_actions(core, self.profiles, federation.rooms.remote_join)
+        self.membership = actions.membership
+        self.create = actions.create
+        #: EDUs that came: origin, type and content.
+        self.edus: list[tuple[str, str, dict[str, Any]]] = []
+        self.dispatcher: Dispatcher
 
     @classmethod
     async def open(
@@ -219,216 +151,31 @@ class Server:
         patience: float = 20.0,
     ) -> Server:
         """A server over ``db``, known to the network by its name; a restarted one keeps its key."""
-        clock, key, background = network.clock, key or generate_signing_key("a_test"), Background()
-        numbers = {
-            each: await NumberSequence.open(db, each)
-            for each in ("positions", "events", "rooms", "keys", "overlays", "outbox")
-        }
-        events, keys = EventCache(db), Keys(db.read, db.scan, numbers["keys"])
-        notifier = Notifier(numbers["positions"].last)
-        states = StateStore(db, keys, events, numbers["overlays"])
-        resolution = Resolution(db, keys, events, states)
-        rooms = Rooms(db, events, numbers["rooms"], name)
-        timeline = Timeline(
-            db=db,
-            keys=keys,
-            events=events,
-            states=states,
-            resolution=resolution,
-            positions=numbers["positions"],
-            event_nids=numbers["events"],
-            server_name=name,
-            announce=notifier.announce_events,
-            background=background,
-        )
-        send = Send(
-            rooms=rooms, states=states, timeline=timeline, clock=clock, server_name=name, signing_key=key
-        )
-        client = FederationClient(Wire(network, name, key))
-        keyring = Keyring(
-            server_name=name,
-            own_keys=[key],
-            store=DatabaseKeyStore(db),
-            fetch=client.get_server_keys,
-            clock=clock,
-        )
-        verifier = KeyringVerifier(keyring)
-        remote = FederationRooms(client)
-        outliers, missing = Outliers(db, keys, events, numbers["events"]), Missing(remote, events)
-        inbound = Inbound(
-            rooms=rooms,
-            events=events,
-            states=states,
-            resolution=resolution,
-            timeline=timeline,
-            outliers=outliers,
-            missing=missing,
-            verifier=verifier,
-        )
-        adoption = Adoption(
-            keys=keys,
-            outliers=outliers,
-            timeline=timeline,
-            positions=numbers["positions"],
-            event_nids=numbers["events"],
-        )
-        remote_join = RemoteJoin(
-            db=db,
-            rooms=rooms,
-            send=send,
-            inbound=inbound,
-            adoption=adoption,
-            remote=remote,
-            positions=numbers["positions"],
-            announce=notifier.announce,
-            clock=clock,
-            server_name=name,
-            signing_key=key,
-        )
-        backfill = Backfill(
-            db=db,
-            keys=keys,
-            rooms=rooms,
-            events=events,
-            states=states,
-            timeline=timeline,
-            inbound=inbound,
-            missing=missing,
-            remote=remote,
-            event_nids=numbers["events"],
-            server_name=name,
-        )
-        users: set[str] = set()
-        profiles = NoProfiles(users)
-        membership = Membership(
-            db=db,
-            rooms=rooms,
-            states=states,
-            timeline=timeline,
-            send=send,
-            profiles=profiles,
-            remote=remote_join,
-            server_name=name,
-        )
-        create = CreateRoom(
-            db=db,
-            rooms=rooms,
-            timeline=timeline,
-            membership=membership,
-            profiles=profiles,
-            clock=clock,
-            server_name=name,
-            signing_key=key,
-        )
-        sender = Sender(
-            db=db,
-            events=events,
-            client=client,
-            outbox_positions=numbers["outbox"],
-            clock=clock,
-            server_name=name,
-            allows=lambda server: True,
-        )
-        notifier.listeners.append(sender.new_events)
-        received: list[tuple[str, str, dict[str, Any]]] = []
-        replies = StateReplies(db, states)
-        invites = Invites(db=db, rooms=rooms, positions=numbers["positions"], announce=notifier.announce)
-
-        async def is_local_user(user_id: str) -> bool:
-            return user_id in users
-
-        authentication = ServerAuthentication(
-            server_name=name, keyring=keyring, heard_from=sender.peer_is_alive, allows=lambda server: True
-        )
-        table = routes(
-            keys=KeyRoutes(
-                server_name=name,
-                keys=[key],
-                old_keys=[],
-                fetch=client.get_server_keys,
-                allows=lambda server: True,
-                clock=clock,
-            ),
-            transactions=Transactions(
-                db=db,
-                rooms=rooms,
-                inbound=inbound,
-                invites=invites,
-                edu_receivers=edu_receivers or _recording(received),
-                background=background,
-                clock=clock,
+        closing = AsyncExitStack()
+        core = await open_core(db, network.clock, name, key or generate_signing_key("a_test"))
+        closing.push_async_callback(core.background.close)
+        federation = await open_federation(core, wire(network, name), everybody, closing)
+        server = cls(network, core, federation, closing)
+        server.dispatcher = Dispatcher(
+            await open_federation_api(
+                core,
+                federation,
+                is_local_user=server.is_local_user,
+                profiles=server.profiles,
+                edu_receivers=edu_receivers or _recording(server.edus),
+                version="0",
                 patience=patience,
             ),
-            events=Events(
-                db=db,
-                rooms=rooms,
-                events=events,
-                replies=replies,
-                visible=VisibleEvents(states=states, events=events, keys=keys),
-                clock=clock,
-                server_name=name,
-            ),
-            joins=Joins(
-                rooms=rooms,
-                send=send,
-                inbound=inbound,
-                states=states,
-                restricted=RestrictedJoin(db, states, name),
-                replies=replies,
-                server_name=name,
-                signing_key=key,
-            ),
-            invites=InviteEndpoints(
-                rooms=rooms,
-                inbound=inbound,
-                invites=invites,
-                is_local_user=is_local_user,
-                server_name=name,
-                signing_key=key,
-            ),
-            queries=Queries(db=db, rooms=rooms, profiles=profiles, server_name=name, version="0"),
-        )
-        dispatcher = Dispatcher(
-            table,
             authenticate_user=_nobody,
-            authenticate_server=authentication.authenticate_server,
-            rate_limiter=RateLimiter({}, clock, enabled=False),
-        )
-        await sender.start(notifier.position)
-        server = cls(
-            name=name,
-            network=network,
-            db=db,
-            key=key,
-            users=users,
-            events=events,
-            rooms=rooms,
-            states=states,
-            timeline=timeline,
-            send=send,
-            inbound=inbound,
-            outliers=outliers,
-            backfill=backfill,
-            membership=membership,
-            create=create,
-            client=client,
-            keyring=keyring,
-            verifier=verifier,
-            notifier=notifier,
-            sender=sender,
-            dispatcher=dispatcher,
-            background=background,
-            edus=received,
+            authenticate_server=federation.authentication.authenticate_server,
+            rate_limiter=RateLimiter({}, core.clock, enabled=False),
         )
         network.servers[name] = server
         return server
 
     async def close(self) -> None:
         """Stop; the database stays open."""
-        await self.sender.close()
-        await self.background.close()
-        await self.keyring.close()
-        await self.verifier.close()
+        await self._closing.aclose()
 
     async def restarted(self) -> Server:
         """The same server after a clean stop."""
@@ -439,10 +186,21 @@ class Server:
         self, method: str, uri: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, Any]:
         """Status and JSON of a request."""
+        status, reply = await self.exchange(method, uri, headers, body)
+        return status, json.loads(reply)
+
+    async def exchange(
+        self, method: str, uri: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        """Status and body of the response to a request."""
         response = await self.dispatcher(_Http(method, uri, headers, body))  # type: ignore[arg-type]
         assert isinstance(response, web.Response)
         assert isinstance(response.body, bytes)
-        return response.status, json.loads(response.body)
+        return response.status, response.body
+
+    async def is_local_user(self, user_id: str) -> bool:
+        """Whether somebody was made known by ``user``."""
+        return user_id in self.users
 
     def user(self, name: str) -> str:
         """A local user, who exists from now on."""
@@ -507,6 +265,11 @@ class Server:
         room = await self.room(room_id)
         events = await self.states.events_at(room, room.state_ver)
         return {key: stored.id for key, stored in events.items()}
+
+
+def everybody(_server_name: str) -> bool:
+    """Whom these servers talk with."""
+    return True
 
 
 async def _nobody(headers: Mapping[str, str], query: Mapping[str, str]) -> Requester:

@@ -31,6 +31,15 @@ COMMON = (
     "homeserver.web",
 )
 DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e")
+#: Introduce the objects of the domain to each other; used by what wires, and by tests.
+WIRED = (
+    "homeserver.core",
+    "homeserver.ephemeral",
+    "homeserver.people",
+    "homeserver.reading",
+    "homeserver.room_actions",
+    "homeserver.shared_rooms",
+)
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.protocol": (),
     "homeserver.storage": ("homeserver.protocol", "homeserver.clock"),
@@ -39,12 +48,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.e2e": (*CORE, "homeserver.users"),
     "homeserver.sync": (*CORE, *DOMAIN),
     "homeserver.core": (*CORE, *DOMAIN),
+    "homeserver.ephemeral": (*CORE, *DOMAIN, "homeserver.core"),
+    "homeserver.people": (*CORE, "homeserver.users", "homeserver.core"),
+    "homeserver.reading": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral"),
+    "homeserver.room_actions": (*CORE, "homeserver.rooms", "homeserver.core"),
+    "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),
+    "homeserver.chores": (*CORE, "homeserver.core", "homeserver.ephemeral"),
     "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
     "homeserver.__main__": ("homeserver.cli",),
     "homeserver": (*COMMON, "homeserver.config_reader", "homeserver.users.requester"),
+    "client_api.wiring": ("client_api", *COMMON, *DOMAIN, *WIRED),
     "client_api": (*COMMON, *DOMAIN),
+    "federation.wiring": ("federation", *COMMON, *DOMAIN, "homeserver.core", "homeserver.shared_rooms"),
     "federation": (*COMMON, *DOMAIN),
 }
 
@@ -240,6 +257,9 @@ def test_every_module_says_what_it_is_for() -> None:
         ("homeserver.web", "from homeserver.rooms.rooms import Rooms"),
         ("client_api.rooms", "def later():\n    from federation.client import Client"),
         ("federation.joins", "from client_api import rooms"),
+        ("client_api.rooms", "from homeserver.core import Core"),
+        ("federation.wiring", "from homeserver.people import People"),
+        ("homeserver.reading", "from federation.wiring import Federation"),
     ],
 )
 def test_a_breach_of_the_law_is_seen(name: str, source: str) -> None:

@@ -1,7 +1,7 @@
 """A homeserver's rooms in one process, for tests that read like the story they tell.
 
-``World`` wires the core as ``main.py`` does, over a database a fixture opened, with a clock
-that stands still and nobody on the other side of the network.
+``World`` is the core over a database a fixture opened, with a clock that stands still and
+nobody on the other side of the network.
 """
 
 from __future__ import annotations
@@ -11,29 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeserver.clock import FakeClock
+from homeserver.core import Core, open_core
 from homeserver.errors import RemoteError
 from homeserver.protocol.auth_rules import auth_types_for, check_against_state
 from homeserver.protocol.events import Event
-from homeserver.protocol.signing import SigningKey, generate_signing_key
-from homeserver.rooms.announcement import Announce, NewEvents
+from homeserver.protocol.signing import generate_signing_key
+from homeserver.room_actions import wire_room_actions
+from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.compose import template
-from homeserver.rooms.create import CreateRoom
-from homeserver.rooms.directory import Directory
-from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.membership import Membership
 from homeserver.rooms.new_room import InitialState, NewRoom, Preset
-from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
-from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.send import Draft, Send
-from homeserver.rooms.state_store import StateStore
-from homeserver.rooms.timeline import Addition, Timeline
-from homeserver.rooms.upgrade import UpgradeRoom
+from homeserver.rooms.send import Draft
+from homeserver.rooms.timeline import Addition
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.keys import Keys
-from homeserver.storage.numbers import Sequence as NumberSequence
-from homeserver.tasks import Background
 
 SERVER = "here.example"
 ELSEWHERE = "elsewhere.example"
@@ -86,113 +77,39 @@ def unreachable(server_name: str) -> RemoteError:
     return RemoteError(server_name, "no route to host", reachable=False, transient=True)
 
 
-@dataclass
 class World:
-    """The objects of ``homeserver/rooms/`` over one database; ``announced`` is what readers were told."""
+    """The core of a server and what people do to rooms; ``announced`` is what readers were told of."""
 
-    db: Database
-    clock: FakeClock
-    key: SigningKey
-    positions: NumberSequence
-    event_nids: NumberSequence
-    events: EventCache
-    keys: Keys
-    states: StateStore
-    resolution: Resolution
-    rooms: Rooms
-    timeline: Timeline
-    send: Send
-    profiles: KnownProfiles
-    remote: NobodyElse
-    membership: Membership
-    create: CreateRoom
-    directory: Directory
-    upgrade: UpgradeRoom
-    announced: list[NewEvents]
-    #: Told of new events as ``announced`` is.
-    listeners: list[Announce]
-    background: Background
+    def __init__(self, core: Core, clock: FakeClock, remote: NobodyElse) -> None:
+        self.core = core
+        self.clock = clock
+        self.db = core.db
+        self.key = core.signing_key
+        self.positions = core.positions
+        self.event_nids = core.event_nids
+        self.events = core.events
+        self.keys = core.keys
+        self.states = core.states
+        self.rooms = core.rooms
+        self.timeline = core.timeline
+        self.send = core.send
+        self.background = core.background
+        self.profiles = KnownProfiles()
+        self.remote = remote
+        self.actions = wire_room_actions(core, self.profiles, remote)
+        self.membership = self.actions.membership
+        self.create = self.actions.create
+        self.directory = self.actions.directory
+        self.upgrade = self.actions.upgrade
+        self.announced: list[NewEvents] = []
+        core.notifier.listeners.append(self.announced.append)
 
     @classmethod
     async def open(cls, db: Database, *, remote: NobodyElse | None = None) -> World:
         """A world over ``db``; opened again over the same database it is the server after a restart."""
-        clock, key, background = FakeClock(), generate_signing_key("a_test"), Background()
-        announced: list[NewEvents] = []
-        listeners: list[Announce] = [announced.append]
-
-        def announce(news: NewEvents) -> None:
-            for listener in listeners:
-                listener(news)
-
-        numbers = {
-            name: await NumberSequence.open(db, name)
-            for name in ("positions", "events", "rooms", "keys", "overlays")
-        }
-        events, keys = EventCache(db), Keys(db.read, db.scan, numbers["keys"])
-        states = StateStore(db, keys, events, numbers["overlays"])
-        resolution = Resolution(db, keys, events, states)
-        rooms = Rooms(db, events, numbers["rooms"], SERVER)
-        timeline = Timeline(
-            db=db,
-            keys=keys,
-            events=events,
-            states=states,
-            resolution=resolution,
-            positions=numbers["positions"],
-            event_nids=numbers["events"],
-            server_name=SERVER,
-            announce=announce,
-            background=background,
-        )
-        send = Send(
-            rooms=rooms, states=states, timeline=timeline, clock=clock, server_name=SERVER, signing_key=key
-        )
-        profiles, remote = KnownProfiles(), remote or NobodyElse()
-        membership = Membership(
-            db=db,
-            rooms=rooms,
-            states=states,
-            timeline=timeline,
-            send=send,
-            profiles=profiles,
-            remote=remote,
-            server_name=SERVER,
-        )
-        create = CreateRoom(
-            db=db,
-            rooms=rooms,
-            timeline=timeline,
-            membership=membership,
-            profiles=profiles,
-            clock=clock,
-            server_name=SERVER,
-            signing_key=key,
-        )
-        directory = Directory(db=db, rooms=rooms, states=states, send=send, remote=remote, server_name=SERVER)
-        upgrade = UpgradeRoom(db=db, rooms=rooms, states=states, send=send, create=create, profiles=profiles)
-        return cls(
-            db=db,
-            clock=clock,
-            key=key,
-            positions=numbers["positions"],
-            event_nids=numbers["events"],
-            events=events,
-            keys=keys,
-            states=states,
-            resolution=resolution,
-            rooms=rooms,
-            timeline=timeline,
-            send=send,
-            profiles=profiles,
-            remote=remote,
-            membership=membership,
-            create=create,
-            directory=directory,
-            upgrade=upgrade,
-            announced=announced,
-            listeners=listeners,
-            background=background,
-        )
+        clock = FakeClock()
+        core = await open_core(db, clock, SERVER, generate_signing_key("a_test"))
+        return cls(core, clock, remote or NobodyElse())
 
     async def reopen(self) -> World:
         """The server after a restart: nothing in memory, the same database."""

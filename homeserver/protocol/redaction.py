@@ -57,7 +57,8 @@ def _redact_content(event_type: object, content: dict[str, Any], rules: RoomVers
     if event_type == "m.room.member" and rules.updated_redaction_rules:
         invite = content.get("third_party_invite")
         if isinstance(invite, dict):
-            # COMPAT: others keep an object that has no "signed" too, as an empty one; the event's id hangs on it.
+            # COMPAT: other servers keep an object without "signed" too, as an empty one, and event ids
+            # have to come out the same everywhere.
             kept["third_party_invite"] = {key: invite[key] for key in ("signed",) if key in invite}
     return kept
 

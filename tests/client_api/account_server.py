@@ -1,62 +1,43 @@
-"""A server that has accounts and nothing else, reached over HTTP."""
+"""A server alone in the world, reached over HTTP, for tests of what people have and keep there."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp.test_utils import RawTestServer, TestClient
 from yarl import URL
 
-from client_api.account_data import AccountDataApi
-from client_api.accounts import AccountApi
-from client_api.devices import DeviceApi
-from client_api.discovery import DiscoveryApi
-from client_api.filters import FilterApi
-from client_api.profile import ProfileApi
-from client_api.push_rules import PushRulesApi
-from client_api.sessions import SessionApi
+from client_api.routes import client_routes
+from client_api.wiring import wire_client_api
 from homeserver.clock import FakeClock
+from homeserver.core import Core, open_core
+from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
+from homeserver.people import wire_people
+from homeserver.protocol.signing import generate_signing_key
 from homeserver.ratelimit import RateLimiter
+from homeserver.reading import wire_reading
+from homeserver.room_actions import wire_room_actions
 from homeserver.storage.database import Database
-from homeserver.users.account_data import AccountData
-from homeserver.users.accounts import Accounts
-from homeserver.users.interactive_auth import InteractiveAuth
 from homeserver.users.passwords import Passwords
-from homeserver.users.profiles import Profiles
-from homeserver.users.push_rules import PushRules
 from homeserver.users.registration import Registration, RegistrationMode
-from homeserver.users.sessions import Sessions
-from homeserver.web import Access, Dispatcher, Route
+from homeserver.web import Dispatcher, Route
+from tests.sync.server import AskedForHistory, SentEdus
+from tests.world import NobodyElse
 
 V3 = "/_matrix/client/v3"
 
 
-class Positions:
-    """Positions that nobody else draws from."""
-
-    def __init__(self) -> None:
-        self._numbers = count(1)
-
-    def next(self) -> int:
-        return next(self._numbers)
-
-
 class Witness:
-    """Remembers what the accounts tell the rest of the server."""
+    """Remembers what the accounts tell the rest of the server, and answers for other servers."""
 
     def __init__(self) -> None:
-        self.left: list[str] = []
         self.devices: list[tuple[str, list[str], list[str]]] = []
         self.profiles: list[tuple[str, str | None, str | None]] = []
         self.announced: list[str] = []
-
-    async def leave_all(self, user_id: str) -> None:
-        self.left.append(user_id)
 
     async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
         self.devices.append((user_id, list(changed), list(removed)))
@@ -69,36 +50,38 @@ class Witness:
 
 
 class AccountServer:
-    """The parts that make up the server, and a client to call it with."""
+    """The server with its people, and a client to call it with."""
 
-    def __init__(self, db: Database, mode: RegistrationMode, tokens: Collection[str]) -> None:
-        self.db = db
-        self.clock = FakeClock()
+    def __init__(self, core: Core, clock: FakeClock, registration: Registration) -> None:
+        self.core = core
+        self.clock = clock
+        self.db = core.db
         self.witness = Witness()
-        self.accounts = Accounts(db, self.clock, Passwords(memory_kib=8, time_cost=1), "a.org")
-        self.sessions = Sessions(db, self.clock, observer=self.witness)
-        self.registration = Registration(db, self.clock, mode, tokens)
+        core.notifier.user_listeners.append(self.witness.announced.extend)
+        self.people = wire_people(
+            core,
+            registration=registration,
+            passwords=Passwords(memory_kib=8, time_cost=1),
+            devices=self.witness,
+            remote=self.witness,
+        )
+        self.people.profiles.memberships = self.witness
+        self.accounts = self.people.accounts
+        self.sessions = self.people.sessions
         self.client: TestClient[Any, Any]
 
     def routes(self) -> list[Route]:
-        interactive_auth = InteractiveAuth(self.clock, self.accounts, self.registration)
-        account_data = AccountData(
-            self.db, Positions(), lambda _, user_id: self.witness.announced.append(user_id)
+        """The client-server API."""
+        ephemeral = wire_ephemeral(self.core, SentEdus(), presence=False)
+        api = wire_client_api(
+            self.core,
+            self.people,
+            wire_room_actions(self.core, self.people.profiles, NobodyElse()),
+            ephemeral,
+            wire_reading(self.core, self.people.push_rules, ephemeral, AskedForHistory()),
+            public_base_url="https://a.org",
         )
-        push_rules = PushRules(account_data)
-        profiles = Profiles(self.db, "a.org", memberships=self.witness, remote=self.witness)
-        return [
-            *account_routes(
-                AccountApi(self.accounts, self.sessions, self.registration, interactive_auth, self.witness)
-            ),
-            *session_routes(SessionApi(self.accounts, self.sessions, "https://a.org")),
-            *device_routes(DeviceApi(self.sessions, interactive_auth)),
-            *profile_routes(ProfileApi(profiles)),
-            *account_data_routes(AccountDataApi(account_data, push_rules)),
-            *filter_routes(FilterApi(self.db)),
-            *push_rules_routes(PushRulesApi(push_rules)),
-            *discovery_routes(DiscoveryApi(default_room_version="12", public_base_url="https://a.org")),
-        ]
+        return client_routes(api)
 
     async def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = None
@@ -134,7 +117,9 @@ async def account_server(
     db: Database, mode: RegistrationMode = RegistrationMode.OPEN, tokens: Collection[str] = ()
 ) -> AsyncIterator[AccountServer]:
     """A running server."""
-    server = AccountServer(db, mode, tokens)
+    clock = FakeClock()
+    core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
+    server = AccountServer(core, clock, Registration(db, clock, mode, tokens))
     dispatcher = Dispatcher(
         server.routes(),
         authenticate_user=server.sessions.authenticate,
@@ -155,89 +140,3 @@ def password_auth(name: str, session: str | None = None) -> dict[str, Any]:
 def segment(text: str) -> str:
     """Text as one segment of a path."""
     return quote(text, safe="")
-
-
-def account_routes(api: AccountApi) -> list[Route]:
-    validity = "/_matrix/client/v1/register/m.login.registration_token/validity"
-    return [
-        Route("POST", f"{V3}/register", api.register, Access.PUBLIC, "registration"),
-        Route("GET", f"{V3}/register/available", api.username_available, Access.PUBLIC, "registration"),
-        Route("GET", validity, api.registration_token_validity, Access.PUBLIC, "registration"),
-        Route("GET", f"{V3}/account/whoami", api.whoami),
-        Route("POST", f"{V3}/account/password", api.change_password, Access.USER_OR_NOBODY, "login"),
-        Route("POST", f"{V3}/account/deactivate", api.deactivate, Access.USER_OR_NOBODY, "login"),
-        Route("GET", f"{V3}/account/3pid", api.third_party_ids),
-        Route("POST", f"{V3}/account/3pid/add", api.refuse_third_party_id),
-    ]
-
-
-def session_routes(api: SessionApi) -> list[Route]:
-    return [
-        Route("GET", f"{V3}/login", api.login_flows, Access.PUBLIC),
-        Route("POST", f"{V3}/login", api.log_in, Access.PUBLIC, "login"),
-        Route("POST", f"{V3}/refresh", api.refresh, Access.PUBLIC, "login"),
-        Route("POST", f"{V3}/logout", api.log_out),
-        Route("POST", f"{V3}/logout/all", api.log_out_everywhere),
-    ]
-
-
-def device_routes(api: DeviceApi) -> list[Route]:
-    return [
-        Route("GET", f"{V3}/devices", api.devices),
-        Route("GET", f"{V3}/devices/{{deviceId}}", api.device),
-        Route("PUT", f"{V3}/devices/{{deviceId}}", api.rename_device),
-        Route("DELETE", f"{V3}/devices/{{deviceId}}", api.delete_device),
-        Route("POST", f"{V3}/delete_devices", api.delete_devices),
-    ]
-
-
-def profile_routes(api: ProfileApi) -> list[Route]:
-    return [
-        Route("GET", f"{V3}/profile/{{userId}}", api.profile, Access.PUBLIC),
-        Route("GET", f"{V3}/profile/{{userId}}/{{keyName}}", api.field, Access.PUBLIC),
-        Route("PUT", f"{V3}/profile/{{userId}}/{{keyName}}", api.set_field),
-        Route("DELETE", f"{V3}/profile/{{userId}}/{{keyName}}", api.remove_field),
-    ]
-
-
-def account_data_routes(api: AccountDataApi) -> list[Route]:
-    user, room = f"{V3}/user/{{userId}}", f"{V3}/user/{{userId}}/rooms/{{roomId}}"
-    return [
-        Route("GET", f"{user}/account_data/{{type}}", api.content),
-        Route("PUT", f"{user}/account_data/{{type}}", api.set_content),
-        Route("GET", f"{room}/account_data/{{type}}", api.content),
-        Route("PUT", f"{room}/account_data/{{type}}", api.set_content),
-        Route("GET", f"{room}/tags", api.tags),
-        Route("PUT", f"{room}/tags/{{tag}}", api.set_tag),
-        Route("DELETE", f"{room}/tags/{{tag}}", api.remove_tag),
-    ]
-
-
-def filter_routes(api: FilterApi) -> list[Route]:
-    return [
-        Route("POST", f"{V3}/user/{{userId}}/filter", api.define),
-        Route("GET", f"{V3}/user/{{userId}}/filter/{{filterId}}", api.definition),
-    ]
-
-
-def push_rules_routes(api: PushRulesApi) -> list[Route]:
-    rule = f"{V3}/pushrules/global/{{kind}}/{{ruleId}}"
-    return [
-        Route("GET", f"{V3}/pushrules/", api.all_rulesets),
-        Route("GET", f"{V3}/pushrules/global/", api.global_ruleset),
-        Route("GET", rule, api.rule),
-        Route("PUT", rule, api.put_rule),
-        Route("DELETE", rule, api.delete_rule),
-        Route("GET", f"{rule}/enabled", api.enabled),
-        Route("PUT", f"{rule}/enabled", api.set_enabled),
-        Route("GET", f"{rule}/actions", api.actions),
-        Route("PUT", f"{rule}/actions", api.set_actions),
-    ]
-
-
-def discovery_routes(api: DiscoveryApi) -> list[Route]:
-    return [
-        Route("GET", "/_matrix/client/versions", api.versions, Access.PUBLIC),
-        Route("GET", f"{V3}/capabilities", api.capabilities),
-        Route("GET", "/.well-known/matrix/client", api.well_known, Access.PUBLIC),
-    ]

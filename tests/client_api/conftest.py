@@ -12,6 +12,6 @@ from tests.client_api.account_server import AccountServer, account_server
 
 @pytest.fixture
 async def server(sqlite_database: Database) -> AsyncIterator[AccountServer]:
-    """A running server that has accounts and nothing else; anybody may register."""
+    """A running server where anybody may register."""
     async with account_server(sqlite_database) as running:
         yield running

@@ -168,14 +168,17 @@ async def test_weak_passwords_are_refused_before_authentication(server: AccountS
 
 
 async def test_a_deactivated_account_is_gone_but_its_name_stays_taken(server: AccountServer) -> None:
-    token = await server.user("alice")
+    token, bob = await server.user("alice"), await server.user("bob")
+    _, room = await server.call("POST", "/createRoom", {"preset": "public_chat"}, token=token)
+    assert await server.call("POST", f"/join/{room['room_id']}", {}, token=bob) == (200, room)
     await server.call("PUT", "/profile/@alice:a.org/displayname", {"displayname": "Alice"}, token=token)
     body = {"auth": password_auth("alice"), "erase": True}
     assert await server.call("POST", "/account/deactivate", body, token=token) == (
         200,
         {"id_server_unbind_result": "success"},
     )
-    assert server.witness.left == ["@alice:a.org"]
+    _, members = await server.call("GET", f"/rooms/{room['room_id']}/joined_members", token=bob)
+    assert list(members["joined"]) == ["@bob:a.org"]
     assert await server.refused("GET", "/account/whoami", token=token) == (401, "M_UNKNOWN_TOKEN")
     login = {"type": "m.login.password", "user": "alice", "password": "secret alice"}
     assert await server.refused("POST", "/login", login) == (403, "M_FORBIDDEN")

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 
@@ -15,7 +16,7 @@ from federation.addresses import address_policy
 from federation.client import FederationClient
 from federation.discovery import Destination, NoService
 from federation.signatures import parse_authorization, signed_request
-from federation.transport import Transport, open_session, tls_context
+from federation.transport import Https, Transport, open_session, tls_context
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import SigningKey, verify_json
 from tests.federation.peer import PEER_NAME, Answer, Asked, Peer, running_peer
@@ -69,11 +70,15 @@ def directory(peer: Peer) -> Directory:
     return directory
 
 
+def over_https(directory: Directory, session: aiohttp.ClientSession) -> Transport:
+    return Transport(server_name=OUR_NAME, key=KEY, exchange=Https(directory, session).exchange)
+
+
 @pytest.fixture
 async def client(directory: Directory, tls: ssl.SSLContext) -> AsyncIterator[FederationClient]:
     policy = address_policy(allowed=["127.0.0.1/32"])
     async with open_session(policy, tls) as session:
-        yield FederationClient(Transport(server_name=OUR_NAME, key=KEY, discovery=directory, session=session))
+        yield FederationClient(over_https(directory, session))
 
 
 def verify(asked: Asked) -> None:
@@ -198,7 +203,7 @@ async def test_a_connection_is_only_used_for_the_name_it_was_verified_for(
 async def test_an_unknown_authority_is_refused(directory: Directory, peer: Peer) -> None:
     policy = address_policy(allowed=["127.0.0.1/32"])
     async with open_session(policy, tls_context()) as session:
-        transport = Transport(server_name=OUR_NAME, key=KEY, discovery=directory, session=session)
+        transport = over_https(directory, session)
         with pytest.raises(RemoteError) as caught:
             await transport.send("GET", PEER_NAME, "/x")
     assert not caught.value.reachable
@@ -209,7 +214,7 @@ async def test_an_unknown_authority_is_refused(directory: Directory, peer: Peer)
 async def test_an_address_that_may_not_be_contacted(directory: Directory, peer: Peer, host: str) -> None:
     directory.servers[PEER_NAME] = [Destination(host, peer.port, PEER_NAME, PEER_NAME)]
     async with open_session(address_policy(), tls_context()) as session:
-        transport = Transport(server_name=OUR_NAME, key=KEY, discovery=directory, session=session)
+        transport = over_https(directory, session)
         with pytest.raises(RemoteError, match="may not be contacted") as caught:
             await transport.send("GET", PEER_NAME, "/x")
     assert (caught.value.reachable, caught.value.transient) == (False, False)

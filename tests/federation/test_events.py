@@ -185,16 +185,16 @@ async def test_requests_that_are_not_signed_well_are_refused(here: Server, there
 
 async def test_a_signature_covers_the_body(here: Server, there: Server) -> None:
     sent: list[dict[str, str]] = []
-    whole_answer = here.answer
+    exchange = here.exchange
 
-    async def overhear(method: str, uri: str, headers: Any, body: bytes | None) -> tuple[int, Any]:
+    async def overhear(method: str, uri: str, headers: Any, body: bytes | None) -> tuple[int, bytes]:
         sent.append(dict(headers))
-        return await whole_answer(method, uri, headers, body)
+        return await exchange(method, uri, headers, body)
 
-    here.answer = overhear  # type: ignore[method-assign]
+    here.exchange = overhear  # type: ignore[method-assign]
     await there.client.send_transaction(here.name, "t1", {"pdus": [], "edus": []})
 
-    status, reply = await whole_answer(
+    status, reply = await here.answer(
         "PUT", "/_matrix/federation/v1/send/t1", sent[-1], b'{"pdus":[],"edus":[{}]}'
     )
     assert (status, reply["errcode"]) == (401, "M_UNAUTHORIZED")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
 
 from homeserver.errors import RemoteError
-from homeserver.protocol.signing import sign_event
+from homeserver.protocol.signing import event_id_of, sign_event
 from homeserver.rooms.send import Draft
+from homeserver.storage import inbound_pdus
+from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from tests.federation.conftest import StartServer
 from tests.remote import Network, Server
@@ -37,6 +41,31 @@ async def unsent(server: Server, room_id: str, draft: Draft) -> dict[str, Any]:
 
 def message(sender: str, body: str = "hello") -> Draft:
     return Draft(sender, "m.room.message", {"msgtype": "m.text", "body": body})
+
+
+@dataclass
+class Gap:
+    """Holds up PDUs of a room, as long as a gap before them is being closed."""
+
+    server: Server
+    room_id: str
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Raised instead of taking a PDU in.
+    failure: Exception | None = None
+
+    def __post_init__(self) -> None:
+        receive = self.server.inbound.receive
+
+        async def receive_slowly(
+            origin: str, room_id: str, pdu: dict[str, Any], **options: Any
+        ) -> StoredEvent:
+            if room_id == self.room_id:
+                await self.closed.wait()
+                if self.failure is not None:
+                    raise self.failure
+            return await receive(origin, room_id, pdu, **options)
+
+        self.server.inbound.receive = receive_slowly  # type: ignore[method-assign]
 
 
 async def test_a_repeated_transaction_is_answered_as_before_even_after_a_restart(
@@ -67,10 +96,11 @@ async def test_each_pdu_has_its_own_result(here: Server, there: Server) -> None:
     )
 
     errors = sorted(result.get("error", "") for result in results.values())
-    assert len(results) == 3
+    assert len(results) == 4
     assert errors[0] == ""
     assert "signature" in errors[1]
     assert errors[2] == "Unknown room"
+    assert "invalid event: type" in errors[3]
     assert await here.bodies(room_id) == ["hello"]
 
 
@@ -136,25 +166,143 @@ async def test_a_room_that_waits_for_a_peer_does_not_hold_up_the_others(
     here = await start("here.example", patience=0.2)
     slow, _, bob = await shared_room(here, there)
     quick, _, _ = await shared_room(here, there, name="Quick")
-    going_on = asyncio.Event()
-    receive = here.inbound.receive
-
-    async def receive_slowly(origin: str, room_id: str, pdu: dict[str, Any], **options: Any) -> StoredEvent:
-        if room_id == slow:
-            await going_on.wait()
-        return await receive(origin, room_id, pdu, **options)
-
-    here.inbound.receive = receive_slowly  # type: ignore[method-assign]
+    gap = Gap(here, slow)
     pdus = [await unsent(there, slow, message(bob, "late")), await unsent(there, quick, message(bob, "now"))]
 
     results = await there.client.send_transaction(here.name, "t1", transaction(*pdus))
 
     assert list(results.values()) == [{}, {}]
     assert (await here.bodies(quick), await here.bodies(slow)) == (["now"], [])
-    going_on.set()
+    gap.closed.set()
     later = await unsent(there, slow, message(bob, "later"))
     await there.client.send_transaction(here.name, "t2", transaction(later))
     assert await here.bodies(slow) == ["late", "later"]
+
+
+async def test_what_was_answered_is_taken_in_after_a_restart_and_before_what_comes_then(
+    start: StartServer, there: Server
+) -> None:
+    here = await start("here.example", patience=0.1)
+    room_id, _, bob = await shared_room(here, there)
+    Gap(here, room_id)
+    pdus = [await unsent(there, room_id, message(bob, body)) for body in ("one", "two", "three", "four")]
+
+    first = await there.client.send_transaction(here.name, "t1", transaction(*pdus[:2]))
+    second = await there.client.send_transaction(here.name, "t2", transaction(pdus[2]))
+    assert await here.bodies(room_id) == []
+    here = await here.restarted()
+    third = await there.client.send_transaction(here.name, "t3", transaction(pdus[3]))
+
+    assert [*first.values(), *second.values(), *third.values()] == [{}] * 4
+    assert await here.bodies(room_id) == ["one", "two", "three", "four"]
+    assert await inbound_pdus.everything(here.db.read) == []
+
+
+async def test_what_was_answered_and_then_taken_in_is_not_kept(start: StartServer, there: Server) -> None:
+    here = await start("here.example", patience=0.1)
+    room_id, _, bob = await shared_room(here, there)
+    gap = Gap(here, room_id)
+    pdus = [await unsent(there, room_id, message(bob, body)) for body in ("one", "two")]
+    refused = await unsent(there, room_id, Draft(bob, "m.room.name", {"name": "Mine"}, state_key=""))
+
+    await there.client.send_transaction(here.name, "t1", transaction(pdus[0], refused))
+    kept = await inbound_pdus.everything(here.db.read)
+    gap.closed.set()
+    await there.client.send_transaction(here.name, "t2", transaction(pdus[1]))
+
+    assert [(row.origin, row.room_id) for row in kept] == [(there.name, room_id)] * 2
+    assert await inbound_pdus.everything(here.db.read) == []
+    assert await here.bodies(room_id) == ["one", "two"]
+
+
+async def test_what_failed_after_its_answer_is_tried_again_at_the_next_start(
+    start: StartServer, there: Server
+) -> None:
+    here = await start("here.example", patience=0.1)
+    room_id, _, bob = await shared_room(here, there)
+    gap = Gap(here, room_id, failure=ZeroDivisionError("a fault of this server's"))
+    pdus = [await unsent(there, room_id, message(bob, body)) for body in ("one", "two")]
+
+    await there.client.send_transaction(here.name, "t1", transaction(pdus[0]))
+    gap.closed.set()
+    failed = await there.client.send_transaction(here.name, "t2", transaction(pdus[1]))
+    here = await here.restarted()
+    await there.client.send_transaction(here.name, "t3", transaction(pdus[1]))
+
+    assert list(failed.values()) == [{"error": "Internal server error"}]
+    assert await here.bodies(room_id) == ["one", "two"]
+    assert await inbound_pdus.everything(here.db.read) == []
+
+
+async def test_what_cannot_be_an_event_is_not_kept_waiting(start: StartServer, there: Server) -> None:
+    here = await start("here.example", patience=0.1)
+    room_id, _, bob = await shared_room(here, there)
+    Gap(here, room_id)
+    good = await unsent(there, room_id, message(bob))
+
+    results = await there.client.send_transaction(
+        here.name, "t1", transaction(good, {**good, "depth": -1}, {"room_id": room_id})
+    )
+
+    assert sorted(result.get("error", "") for result in results.values()) == [
+        "",
+        "invalid event: depth is out of range",
+        "invalid event: type is not a string",
+    ]
+    assert len(await inbound_pdus.everything(here.db.read)) == 1
+
+
+@pytest.mark.parametrize("bound", ["MAX_WAITING", "MAX_WAITING_IN_ALL"])
+async def test_only_so_many_may_wait(
+    start: StartServer, there: Server, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    here = await start("here.example", patience=0.1)
+    room_id, _, bob = await shared_room(here, there)
+    other, _, _ = await shared_room(here, there, name="Another")
+    gap = Gap(here, room_id)
+    pdus = [await unsent(there, room_id, message(bob, body)) for body in ("one", "two", "three")]
+    elsewhere = await unsent(there, other, message(bob))
+    monkeypatch.setattr(f"federation.inbound_pdus.{bound}", 2)
+
+    await there.client.send_transaction(here.name, "t1", transaction(*pdus[:2]))
+    refused = await there.client.send_transaction(here.name, "t2", transaction(pdus[2]))
+    in_other = await there.client.send_transaction(here.name, "t3", transaction(elsewhere))
+    gap.closed.set()
+    numbers = count(4)
+    later = refused
+    async with asyncio.timeout(10):
+        while later == refused:
+            later = await there.client.send_transaction(here.name, f"t{next(numbers)}", transaction(pdus[2]))
+
+    assert list(refused.values()) == [{"error": "Too many events wait already"}]
+    assert ["error" in result for result in in_other.values()] == [bound == "MAX_WAITING_IN_ALL"]
+    assert list(later.values()) == [{}]
+    assert await here.bodies(room_id) == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("field", ["type", "state_key", "sender", "room_id", "redacts"])
+async def test_a_nul_where_no_table_can_hold_it_costs_one_event(
+    network: Network, database: Database, there: Server, field: str
+) -> None:
+    here = await Server.open(network, "here.example", database)
+    try:
+        room_id, _, bob = await shared_room(here, there, version="10")
+        good = await unsent(there, room_id, message(bob))
+        bad = {**good, "type": "m.room.redaction", "state_key": "", "redacts": "$x"}
+        bad = {name: value for name, value in bad.items() if name not in ("signatures", "hashes")}
+        bad[field] += "\0"
+        rules = (await there.room(room_id)).rules
+        signed = sign_event(bad, rules, there.name, there.key)
+        edu = {"edu_type": "m.typing", "content": {"room_id": "!\0", "user_id": bob, "typing": True}}
+
+        results = await there.client.send_transaction(here.name, "t1", transaction(signed, good, edus=[edu]))
+
+        assert len(results) == 2
+        error = results[event_id_of(signed, rules)]["error"]
+        assert field in error or "its room" in error
+        assert await here.bodies(room_id) == ["hello"]
+    finally:
+        await here.close()
 
 
 async def test_an_event_the_room_never_allowed_is_rejected(here: Server, there: Server) -> None:

@@ -96,7 +96,7 @@ def test_members_keep_the_signed_part_of_a_third_party_invite_since_v11() -> Non
     for unsigned in ({}, {"display_name": "x"}):
         content = {"third_party_invite": unsigned}
         assert content_left(V11, "m.room.member", content) == {"third_party_invite": {}}
-    for broken in ([], "signed", None):
+    for broken in (["signed"], "signed", None):
         assert content_left(V11, "m.room.member", {"third_party_invite": broken}) == {}
 
 

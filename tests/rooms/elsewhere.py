@@ -9,13 +9,10 @@ from homeserver.protocol.auth_rules import auth_types_for
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import generate_signing_key
-from homeserver.rooms.adopt import Adoption
 from homeserver.rooms.compose import seal, template
-from homeserver.rooms.inbound import Inbound
-from homeserver.rooms.missing import Missing
-from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.send import Draft
+from homeserver.shared_rooms import wire_shared_rooms
 from homeserver.storage.events import StoredEvent
 from tests.world import ELSEWHERE, World, unreachable
 
@@ -32,25 +29,8 @@ class Elsewhere(RemoteRooms):
         #: What ``/state_ids`` answers, by the event it is asked about.
         self.states: dict[str, list[Event]] = {}
         self.world = world
-        self.outliers = Outliers(world.db, world.keys, world.events, world.event_nids)
-        self.missing = Missing(self, world.events)
-        self.inbound = Inbound(
-            rooms=world.rooms,
-            events=world.events,
-            states=world.states,
-            resolution=world.resolution,
-            timeline=world.timeline,
-            outliers=self.outliers,
-            missing=self.missing,
-            verifier=Trusting(),
-        )
-        self.adoption = Adoption(
-            keys=world.keys,
-            outliers=self.outliers,
-            timeline=world.timeline,
-            positions=world.positions,
-            event_nids=world.event_nids,
-        )
+        shared = wire_shared_rooms(world.core, self, Trusting())
+        self.inbound, self.adoption = shared.inbound, shared.adoption
 
     async def sends(self, event: Event) -> StoredEvent:
         """Have the server under test receive an event."""

@@ -13,57 +13,15 @@ import pytest
 from aiohttp.test_utils import RawTestServer, TestClient
 from yarl import URL
 
-from client_api.directory import DirectoryApi
-from client_api.membership import MembershipApi
-from client_api.rooms import RoomsApi
-from client_api.send import SendApi
 from homeserver.errors import MatrixError
 from homeserver.ratelimit import RateLimiter
-from homeserver.rooms.redaction import RedactionRights
-from homeserver.rooms.transactions import Transactions
 from homeserver.storage.database import Database
 from homeserver.users.requester import Requester
-from homeserver.web import Access, Dispatcher, Route
+from homeserver.web import Dispatcher
+from tests.sync.server import SyncServer
 from tests.world import SERVER, World
 
 V3 = "/_matrix/client/v3"
-
-
-def routes(world: World) -> list[Route]:
-    send = SendApi(
-        send=world.send,
-        membership=world.membership,
-        directory=world.directory,
-        redaction_rights=RedactionRights(world.rooms, world.events, SERVER),
-        transactions=Transactions(world.db, world.clock),
-    )
-    rooms = RoomsApi(world.create, world.upgrade, world.membership, world.directory)
-    membership, directory = MembershipApi(world.membership, world.directory), DirectoryApi(world.directory)
-    room, alias = f"{V3}/rooms/{{roomId}}", f"{V3}/directory/room/{{roomAlias}}"
-    return [
-        Route("PUT", f"{room}/send/{{eventType}}/{{txnId}}", send.send_message),
-        Route("PUT", f"{room}/state/{{eventType}}", send.set_state),
-        Route("PUT", f"{room}/state/{{eventType}}/{{stateKey}}", send.set_state),
-        Route("PUT", f"{room}/redact/{{eventId}}/{{txnId}}", send.redact),
-        Route("POST", f"{V3}/createRoom", rooms.create_room),
-        Route("GET", f"{V3}/joined_rooms", rooms.joined_rooms),
-        Route("POST", f"{room}/upgrade", rooms.upgrade_room),
-        Route("GET", f"{room}/aliases", rooms.aliases),
-        Route("POST", f"{V3}/join/{{roomIdOrAlias}}", membership.join),
-        Route("POST", f"{V3}/knock/{{roomIdOrAlias}}", membership.knock),
-        Route("POST", f"{room}/join", membership.join_by_id),
-        Route("POST", f"{room}/leave", membership.leave),
-        Route("POST", f"{room}/forget", membership.forget),
-        Route("POST", f"{room}/invite", membership.invite),
-        Route("POST", f"{room}/kick", membership.kick),
-        Route("POST", f"{room}/ban", membership.ban),
-        Route("POST", f"{room}/unban", membership.unban),
-        Route("GET", alias, directory.alias, Access.PUBLIC),
-        Route("PUT", alias, directory.add_alias),
-        Route("DELETE", alias, directory.remove_alias),
-        Route("GET", f"{V3}/directory/list/room/{{roomId}}", directory.visibility, Access.PUBLIC),
-        Route("PUT", f"{V3}/directory/list/room/{{roomId}}", directory.set_visibility),
-    ]
 
 
 async def who_is_asking(headers: Mapping[str, str], _: Mapping[str, str]) -> Requester:
@@ -109,7 +67,7 @@ class Server:
 @asynccontextmanager
 async def serving(world: World) -> AsyncIterator[Server]:
     dispatcher = Dispatcher(
-        routes(world),
+        SyncServer(world).routes(),
         authenticate_user=who_is_asking,
         authenticate_server=nobody,
         rate_limiter=RateLimiter({}, world.clock, enabled=False),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from homeserver.storage import destinations, outbox, received_transactions, remote_keys
+from homeserver.storage import destinations, inbound_pdus, outbox, received_transactions, remote_keys
 from homeserver.storage.database import Database
 from homeserver.storage.destinations import Destination
+from homeserver.storage.inbound_pdus import InboundPdu
 from homeserver.storage.remote_keys import RemoteKey
 
 
@@ -62,3 +63,15 @@ async def test_the_first_reply_to_a_transaction_counts_until_it_is_old(database:
     assert await received_transactions.reply(database.read, "b.example", "t") is None
     assert await database.write(lambda tx: received_transactions.remove_older(tx, 11)) == 1
     assert await received_transactions.reply(database.read, "a.example", "t") is None
+
+
+async def test_pdus_that_wait_keep_their_order_until_they_are_removed(database: Database) -> None:
+    pdus = [
+        InboundPdu(number, "a.example", f"!room{number % 2}:a.example", b"{%d}" % number)
+        for number in (3, 1, 2)
+    ]
+    await database.write(lambda tx: inbound_pdus.add(tx, pdus))
+    await database.write(lambda tx: inbound_pdus.remove(tx, 2))
+    await database.write(lambda tx: inbound_pdus.remove(tx, 9))
+
+    assert await inbound_pdus.everything(database.scan) == [pdus[1], pdus[0]]

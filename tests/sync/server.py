@@ -1,4 +1,4 @@
-"""A world with people who sync: ``World`` and everything in ``homeserver/sync/`` over it."""
+"""A world with people who sync: ``World``, and over it all that clients read and are told."""
 
 from __future__ import annotations
 
@@ -9,29 +9,21 @@ from typing import Any
 
 import orjson
 
+from client_api.routes import client_routes
+from client_api.wiring import wire_client_api
+from homeserver.ephemeral import wire_ephemeral
+from homeserver.people import wire_people
 from homeserver.protocol.filters import Filter
-from homeserver.rooms.ignored import IgnoredUsers
-from homeserver.rooms.receipts import Receipts
-from homeserver.rooms.visibility import Visibility
+from homeserver.reading import wire_reading
+from homeserver.rooms.room import Room
 from homeserver.storage import devices
 from homeserver.storage.database import Database, Transaction
-from homeserver.sync.client_events import ClientEvents
-from homeserver.sync.lazy_members import LazyMembers
-from homeserver.sync.memberships import Memberships
-from homeserver.sync.notifier import Notifier
-from homeserver.sync.positions import EphemeralPositions, SyncToken
+from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
-from homeserver.sync.room_section import RoomSections
-from homeserver.sync.state_changes import StateChanges
-from homeserver.sync.sync import Sync
-from homeserver.sync.timeline_window import TimelineWindows
-from homeserver.sync.typing import Typing
-from homeserver.sync.unread import Unread
-from homeserver.users.account_data import AccountData
-from homeserver.users.presence import Presence
-from homeserver.users.push_rules import PushRules
-from homeserver.users.to_device import ToDevice
-from tests.world import SERVER, World
+from homeserver.users.passwords import Passwords
+from homeserver.users.registration import Registration, RegistrationMode
+from homeserver.web import Route
+from tests.world import World
 
 
 @dataclass
@@ -44,128 +36,58 @@ class SentEdus:
         self.sent.append((destination, edu_type, content))
 
 
-@dataclass
-class SyncServer:
-    """The parts that serve ``/sync``, wired as ``main.py`` does."""
+class AskedForHistory:
+    """Notes what history other servers would be asked for; they have none."""
 
-    world: World
-    notifier: Notifier
-    edus: SentEdus
-    visibility: Visibility
-    receipts: Receipts
-    typing: Typing
-    presence: Presence
-    to_device: ToDevice
-    account_data: AccountData
-    client_events: ClientEvents
-    state_changes: StateChanges
-    lazy_members: LazyMembers
-    sync: Sync
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
+        self.asked.append((low, high))
+        return False
+
+
+class SyncServer:
+    """A world, what is passed on in it beside events, and what its people read."""
+
+    def __init__(self, world: World, *, presence: bool = False) -> None:
+        self.world = world
+        self.notifier = world.core.notifier
+        self.edus = SentEdus()
+        self.elsewhere = AskedForHistory()
+        self.ephemeral = wire_ephemeral(world.core, self.edus, presence=presence)
+        self.receipts = self.ephemeral.receipts
+        self.typing = self.ephemeral.typing
+        self.presence = self.ephemeral.presence
+        self.to_device = self.ephemeral.to_device
+        self.people = wire_people(
+            world.core,
+            registration=Registration(world.db, world.clock, RegistrationMode.CLOSED),
+            passwords=Passwords(memory_kib=8, time_cost=1),
+            devices=self.to_device,
+        )
+        self.account_data = self.people.account_data
+        self.reading = wire_reading(world.core, self.people.push_rules, self.ephemeral, self.elsewhere)
+        self.visibility = self.reading.visibility
+        self.client_events = self.reading.client_events
+        self.sync = self.reading.sync
 
     @classmethod
     async def open(cls, db: Database, *, presence: bool = False) -> SyncServer:
         """A server over ``db``; opened again over the same database it is the server after a restart."""
-        world = await World.open(db)
-        notifier, edus = Notifier(world.positions.last), SentEdus()
-        world.listeners.append(notifier.announce_events)
-        ephemeral = EphemeralPositions(world.clock.now_ms())
-        visibility = Visibility(db, world.keys, world.events, world.states)
-        receipts = Receipts(
-            db=db,
-            rooms=world.rooms,
-            states=world.states,
-            events=world.events,
-            positions=world.positions,
-            clock=world.clock,
-            news=notifier,
-            edus=edus,
-            server_name=SERVER,
+        return cls(await World.open(db), presence=presence)
+
+    def routes(self) -> list[Route]:
+        """The client-server API."""
+        api = wire_client_api(
+            self.world.core,
+            self.people,
+            self.world.actions,
+            self.ephemeral,
+            self.reading,
+            public_base_url=None,
         )
-        typing = Typing(
-            rooms=world.rooms,
-            states=world.states,
-            positions=ephemeral,
-            clock=world.clock,
-            notifier=notifier,
-            edus=edus,
-            server_name=SERVER,
-        )
-        people = Presence(
-            db=db,
-            rooms=world.rooms,
-            clock=world.clock,
-            news=notifier,
-            edus=edus,
-            next_position=ephemeral.next,
-            server_name=SERVER,
-            enabled=presence,
-        )
-        to_device = ToDevice(
-            db=db,
-            positions=world.positions,
-            clock=world.clock,
-            news=notifier,
-            edus=edus,
-            server_name=SERVER,
-        )
-        account_data = AccountData(
-            db,
-            world.positions,
-            lambda pos, user_id: notifier.announce(pos, users=(user_id,)),
-        )
-        rules = PushRules(account_data)
-        lazy_members = LazyMembers()
-        client_events = ClientEvents(db, world.events, world.states, world.clock)
-        state_changes = StateChanges(db, world.keys, world.events, world.states)
-        sections = RoomSections(
-            db=db,
-            visibility=visibility,
-            windows=TimelineWindows(db, visibility),
-            changes=state_changes,
-            client_events=client_events,
-            lazy_members=lazy_members,
-            unread=Unread(
-                db=db,
-                events=world.events,
-                states=world.states,
-                visibility=visibility,
-                receipts=receipts.newest,
-                rulesets=rules,
-                notifier=notifier,
-            ),
-            typing=typing,
-        )
-        sync = Sync(
-            db=db,
-            rooms=world.rooms,
-            events=world.events,
-            memberships=Memberships(db, world.rooms, visibility, notifier),
-            sections=sections,
-            lazy_members=lazy_members,
-            receipts=receipts,
-            typing=typing,
-            presence=people,
-            to_device=to_device,
-            push_rules=rules,
-            ignored=IgnoredUsers(db),
-            notifier=notifier,
-            ephemeral=ephemeral,
-        )
-        return cls(
-            world=world,
-            notifier=notifier,
-            edus=edus,
-            visibility=visibility,
-            receipts=receipts,
-            typing=typing,
-            presence=people,
-            to_device=to_device,
-            account_data=account_data,
-            client_events=client_events,
-            state_changes=state_changes,
-            lazy_members=lazy_members,
-            sync=sync,
-        )
+        return client_routes(api)
 
     def client(self, name: str, *, device: str = "PHONE", displayname: str | None = None) -> Client:
         """A person at a client."""

@@ -1,0 +1,68 @@
+"""The client-server API, wired: each module is given the parts of the server it uses."""
+
+from __future__ import annotations
+
+from client_api.account_data import AccountDataApi
+from client_api.accounts import AccountApi
+from client_api.devices import DeviceApi
+from client_api.directory import DirectoryApi
+from client_api.discovery import DiscoveryApi
+from client_api.ephemeral import EphemeralApi
+from client_api.filters import FilterApi
+from client_api.membership import MembershipApi
+from client_api.messages import MessagesApi
+from client_api.profile import ProfileApi
+from client_api.push_rules import PushRulesApi
+from client_api.rooms import RoomsApi
+from client_api.routes import ClientApi
+from client_api.send import SendApi
+from client_api.sessions import SessionApi
+from client_api.sync import SyncApi
+from client_api.to_device import ToDeviceApi
+from homeserver.core import Core
+from homeserver.ephemeral import Ephemeral
+from homeserver.people import People
+from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
+from homeserver.reading import Reading
+from homeserver.room_actions import RoomActions
+from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.transactions import Transactions
+
+
+def wire_client_api(
+    core: Core,
+    people: People,
+    actions: RoomActions,
+    ephemeral: Ephemeral,
+    reading: Reading,
+    *,
+    public_base_url: str | None,
+    default_room_version: str = DEFAULT_ROOM_VERSION.id,
+) -> ClientApi:
+    """The modules that answer clients; the two options are what clients are told of the server."""
+    return ClientApi(
+        discovery=DiscoveryApi(default_room_version=default_room_version, public_base_url=public_base_url),
+        accounts=AccountApi(
+            people.accounts, people.sessions, people.registration, people.interactive_auth, actions.membership
+        ),
+        sessions=SessionApi(people.accounts, people.sessions, public_base_url),
+        devices=DeviceApi(people.sessions, people.interactive_auth),
+        profile=ProfileApi(people.profiles),
+        account_data=AccountDataApi(people.account_data, people.push_rules),
+        filters=FilterApi(core.db),
+        push_rules=PushRulesApi(people.push_rules),
+        sync=SyncApi(core.db, reading.sync),
+        rooms=RoomsApi(actions.create, actions.upgrade, actions.membership, actions.directory),
+        directory=DirectoryApi(actions.directory),
+        membership=MembershipApi(actions.membership, actions.directory),
+        send=SendApi(
+            send=core.send,
+            membership=actions.membership,
+            directory=actions.directory,
+            redaction_rights=RedactionRights(core.rooms, core.events, core.server_name),
+            transactions=Transactions(core.db, core.clock),
+        ),
+        messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
+        ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
+        to_device=ToDeviceApi(ephemeral.to_device),
+    )

@@ -1,0 +1,219 @@
+"""Federation, wired: the way to other servers, the rooms shared with them, and the API they call."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from random import SystemRandom
+
+import aiodns
+
+from federation.addresses import DENIED_BY_DEFAULT, AddressPolicy, address_policy
+from federation.auth import ServerAuthentication
+from federation.client import FederationClient
+from federation.discovery import Discovery, PermittedServers
+from federation.event_signatures import KeyringVerifier
+from federation.events import Events
+from federation.invites import InviteEndpoints
+from federation.joins import Joins
+from federation.key_routes import KeyRoutes
+from federation.key_store import DatabaseKeyStore
+from federation.keyring import Keyring
+from federation.queries import LocalProfiles, Queries
+from federation.remote_rooms import FederationRooms
+from federation.routes import routes
+from federation.sender import Sender
+from federation.srv import srv_lookup
+from federation.state_replies import StateReplies
+from federation.transactions import PATIENCE_SECONDS, ReceiveEdu, Transactions
+from federation.transport import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Exchange,
+    Https,
+    Transport,
+    open_session,
+    tls_context,
+)
+from federation.visible_events import VisibleEvents
+from federation.well_known import fetch_well_known
+from homeserver.clock import Clock
+from homeserver.config import Federation as Settings
+from homeserver.core import Core
+from homeserver.rooms.restricted_join import RestrictedJoin
+from homeserver.shared_rooms import SharedRooms, wire_shared_rooms
+from homeserver.storage.numbers import Sequence
+from homeserver.web import Route
+
+#: Whether to have anything to do with a server of this name.
+Allows = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Federation:
+    """What has to do with other servers."""
+
+    client: FederationClient
+    keyring: Keyring
+    verifier: KeyringVerifier
+    key_routes: KeyRoutes
+    sender: Sender
+    authentication: ServerAuthentication
+    rooms: SharedRooms
+
+
+def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncExitStack) -> Exchange:
+    """The way to other servers over the network; ``closing`` closes it."""
+    session = open_session(_addresses(settings), _outbound_tls(settings))
+    closing.push_async_callback(session.close)
+    discovery = Discovery(
+        fetch_well_known=partial(fetch_well_known, session),
+        look_up_srv=srv_lookup(aiodns.DNSResolver()),
+        clock=clock,
+        random=SystemRandom(),
+    )
+    closing.push_async_callback(discovery.close)
+    return Https(PermittedServers(discovery, allows), session).exchange
+
+
+async def open_federation(
+    core: Core,
+    exchange: Exchange,
+    allows: Allows,
+    closing: AsyncExitStack,
+    *,
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+) -> Federation:
+    """Wire federation over a way to other servers, and begin to send; ``closing`` closes it.
+
+    ``timeout`` in seconds is what other servers get for an answer, unless a request says otherwise.
+    """
+    clock, server_name, key = core.clock, core.server_name, core.signing_key
+    client = FederationClient(Transport(server_name=server_name, key=key, exchange=exchange, timeout=timeout))
+    keyring = Keyring(
+        server_name=server_name,
+        own_keys=[key],
+        store=DatabaseKeyStore(core.db),
+        fetch=client.get_server_keys,
+        clock=clock,
+    )
+    closing.push_async_callback(keyring.close)
+    verifier = KeyringVerifier(keyring)
+    closing.push_async_callback(verifier.close)
+    key_routes = KeyRoutes(
+        server_name=server_name,
+        keys=[key],
+        old_keys=[],
+        fetch=client.get_server_keys,
+        allows=allows,
+        clock=clock,
+    )
+    closing.push_async_callback(key_routes.close)
+    sender = Sender(
+        db=core.db,
+        events=core.events,
+        client=client,
+        outbox_positions=await Sequence.open(core.db, "outbox"),
+        clock=clock,
+        server_name=server_name,
+        allows=allows,
+    )
+    core.notifier.listeners.append(sender.new_events)
+    await sender.start(core.notifier.position)
+    closing.push_async_callback(sender.close)
+    return Federation(
+        client=client,
+        keyring=keyring,
+        verifier=verifier,
+        key_routes=key_routes,
+        sender=sender,
+        authentication=ServerAuthentication(
+            server_name=server_name, keyring=keyring, heard_from=sender.peer_is_alive, allows=allows
+        ),
+        rooms=wire_shared_rooms(core, FederationRooms(client), verifier),
+    )
+
+
+async def open_federation_api(
+    core: Core,
+    federation: Federation,
+    *,
+    is_local_user: Callable[[str], Awaitable[bool]],
+    profiles: LocalProfiles,
+    edu_receivers: Mapping[str, ReceiveEdu],
+    version: str,
+    patience: float = PATIENCE_SECONDS,
+) -> list[Route]:
+    """The server-server API, going on with what was received and not yet taken in.
+
+    ``patience`` is as ``Transactions`` has it.
+    """
+    shared = federation.rooms
+    replies = StateReplies(core.db, core.states)
+    transactions = Transactions(
+        db=core.db,
+        rooms=core.rooms,
+        inbound=shared.inbound,
+        invites=shared.invites,
+        edu_receivers=edu_receivers,
+        background=core.background,
+        clock=core.clock,
+        patience=patience,
+    )
+    await transactions.start()
+    return routes(
+        keys=federation.key_routes,
+        transactions=transactions,
+        events=Events(
+            db=core.db,
+            rooms=core.rooms,
+            events=core.events,
+            replies=replies,
+            visible=VisibleEvents(states=core.states, events=core.events, keys=core.keys),
+            clock=core.clock,
+            server_name=core.server_name,
+        ),
+        joins=Joins(
+            rooms=core.rooms,
+            send=core.send,
+            inbound=shared.inbound,
+            states=core.states,
+            restricted=RestrictedJoin(core.db, core.states, core.server_name),
+            replies=replies,
+            server_name=core.server_name,
+            signing_key=core.signing_key,
+        ),
+        invites=InviteEndpoints(
+            rooms=core.rooms,
+            inbound=shared.inbound,
+            invites=shared.invites,
+            is_local_user=is_local_user,
+            server_name=core.server_name,
+            signing_key=core.signing_key,
+        ),
+        queries=Queries(
+            db=core.db,
+            rooms=core.rooms,
+            profiles=profiles,
+            server_name=core.server_name,
+            version=version,
+        ),
+    )
+
+
+def _addresses(settings: Settings) -> AddressPolicy:
+    denied = () if settings.allow_private_addresses else DENIED_BY_DEFAULT
+    return address_policy(
+        denied=(*denied, *map(str, settings.denied_addresses)),
+        allowed=map(str, settings.allowed_addresses),
+    )
+
+
+def _outbound_tls(settings: Settings) -> ssl.SSLContext:
+    context = tls_context(settings.ca_file)
+    if not settings.verify_certificates:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,48 @@
+"""Work that has to be done now and then for as long as the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from homeserver.core import Core
+from homeserver.ephemeral import Ephemeral
+from homeserver.storage import transaction_ids
+
+_log = structlog.get_logger()
+
+_HOUR_S = 3600.0
+#: Clients repeat a request within minutes; a day is what the longest absence on the road takes.
+_TRANSACTION_IDS_KEPT_MS = 24 * 3600 * 1000
+
+
+def start_chores(core: Core, ephemeral: Ephemeral) -> None:
+    """Do them in the background from now on."""
+
+    async def forget_transactions() -> None:
+        before = core.clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
+        await core.db.write(partial(transaction_ids.remove_older, before=before))
+
+    async def expire_typing() -> None:
+        ephemeral.typing.expire()
+
+    for name, seconds, work in (
+        ("old transaction ids", _HOUR_S, forget_transactions),
+        ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
+        ("typing ends", 1.0, expire_typing),
+        ("presence ends", 5.0, ephemeral.presence.expire),
+    ):
+        core.background.start(_every(seconds, work), name)
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do ``work`` now and then until cancelled; a failure is logged and does not end it."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("chore failed", work=getattr(work, "__qualname__", work))
+        await asyncio.sleep(seconds)

@@ -1,0 +1,87 @@
+"""What people read, wired: ``/sync``, the history of rooms, and events as clients see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.core import Core
+from homeserver.ephemeral import Ephemeral
+from homeserver.rooms.history import Backfill, History
+from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.visibility import Visibility
+from homeserver.sync.client_events import ClientEvents
+from homeserver.sync.lazy_members import LazyMembers
+from homeserver.sync.memberships import Memberships
+from homeserver.sync.room_section import RoomSections
+from homeserver.sync.state_changes import StateChanges
+from homeserver.sync.sync import Sync
+from homeserver.sync.timeline_window import TimelineWindows
+from homeserver.sync.unread import Unread
+from homeserver.users.push_rules import PushRules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The readers, and what decides what they may show."""
+
+    visibility: Visibility
+    ignored: IgnoredUsers
+    client_events: ClientEvents
+    history: History
+    sync: Sync
+
+
+def wire_reading(core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfill: Backfill) -> Reading:
+    """Wire the readers; ``backfill`` fetches what history this server lacks."""
+    visibility = Visibility(core.db, core.keys, core.events, core.states)
+    ignored = IgnoredUsers(core.db)
+    client_events = ClientEvents(core.db, core.events, core.states, core.clock)
+    lazy_members = LazyMembers()
+    sections = RoomSections(
+        db=core.db,
+        visibility=visibility,
+        windows=TimelineWindows(core.db, visibility),
+        changes=StateChanges(core.db, core.keys, core.events, core.states),
+        client_events=client_events,
+        lazy_members=lazy_members,
+        unread=Unread(
+            db=core.db,
+            events=core.events,
+            states=core.states,
+            visibility=visibility,
+            receipts=ephemeral.receipts.newest,
+            rulesets=push_rules,
+            notifier=core.notifier,
+        ),
+        typing=ephemeral.typing,
+    )
+    return Reading(
+        visibility=visibility,
+        ignored=ignored,
+        client_events=client_events,
+        history=History(
+            db=core.db,
+            rooms=core.rooms,
+            keys=core.keys,
+            events=core.events,
+            states=core.states,
+            visibility=visibility,
+            backfill=backfill,
+        ),
+        sync=Sync(
+            db=core.db,
+            rooms=core.rooms,
+            events=core.events,
+            memberships=Memberships(core.db, core.rooms, visibility, core.notifier),
+            sections=sections,
+            lazy_members=lazy_members,
+            receipts=ephemeral.receipts,
+            typing=ephemeral.typing,
+            presence=ephemeral.presence,
+            to_device=ephemeral.to_device,
+            push_rules=push_rules,
+            ignored=ignored,
+            notifier=core.notifier,
+            ephemeral=ephemeral.positions,
+        ),
+    )

@@ -1,0 +1,75 @@
+"""What local users do to rooms, wired: create, upgrade, name, join and leave them.
+
+Sending into a room that is there needs nothing beyond the core: ``Core.send``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.core import Core
+from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
+from homeserver.rooms.create import CreateRoom
+from homeserver.rooms.directory import Directory
+from homeserver.rooms.membership import Membership, Profiles, RemoteMemberships
+from homeserver.rooms.upgrade import UpgradeRoom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomActions:
+    """The actions, by what they are about."""
+
+    membership: Membership
+    create: CreateRoom
+    upgrade: UpgradeRoom
+    directory: Directory
+
+
+def wire_room_actions(
+    core: Core,
+    profiles: Profiles,
+    remote: RemoteMemberships,
+    default_version: RoomVersion = DEFAULT_ROOM_VERSION,
+) -> RoomActions:
+    """Wire the actions; ``remote`` does what other servers have a hand in."""
+    membership = Membership(
+        db=core.db,
+        rooms=core.rooms,
+        states=core.states,
+        timeline=core.timeline,
+        send=core.send,
+        profiles=profiles,
+        remote=remote,
+        server_name=core.server_name,
+    )
+    create = CreateRoom(
+        db=core.db,
+        rooms=core.rooms,
+        timeline=core.timeline,
+        membership=membership,
+        profiles=profiles,
+        clock=core.clock,
+        server_name=core.server_name,
+        signing_key=core.signing_key,
+        default_version=default_version,
+    )
+    return RoomActions(
+        membership=membership,
+        create=create,
+        upgrade=UpgradeRoom(
+            db=core.db,
+            rooms=core.rooms,
+            states=core.states,
+            send=core.send,
+            create=create,
+            profiles=profiles,
+        ),
+        directory=Directory(
+            db=core.db,
+            rooms=core.rooms,
+            states=core.states,
+            send=core.send,
+            remote=remote,
+            server_name=core.server_name,
+        ),
+    )

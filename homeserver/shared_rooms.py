@@ -1,0 +1,84 @@
+"""Rooms shared with other servers, wired: what takes their events in and asks them for more.
+
+Knows other servers only as ``RemoteRooms`` and has signatures checked by the verifier it
+is given; ``federation/wiring.py`` brings both, tests bring their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.core import Core
+from homeserver.rooms.adopt import Adoption
+from homeserver.rooms.backfill import Backfill
+from homeserver.rooms.inbound import EventVerifier, Inbound
+from homeserver.rooms.invites import Invites
+from homeserver.rooms.missing import Missing
+from homeserver.rooms.remote import RemoteRooms
+from homeserver.rooms.remote_join import RemoteJoin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRooms:
+    """The ways into a room from outside."""
+
+    inbound: Inbound
+    adoption: Adoption
+    remote_join: RemoteJoin
+    backfill: Backfill
+    invites: Invites
+
+
+def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) -> SharedRooms:
+    """Wire what rooms have to do with other servers."""
+    missing = Missing(remote, core.events)
+    inbound = Inbound(
+        rooms=core.rooms,
+        events=core.events,
+        states=core.states,
+        resolution=core.resolution,
+        timeline=core.timeline,
+        outliers=core.outliers,
+        missing=missing,
+        verifier=verifier,
+    )
+    adoption = Adoption(
+        keys=core.keys,
+        outliers=core.outliers,
+        timeline=core.timeline,
+        positions=core.positions,
+        event_nids=core.event_nids,
+    )
+    return SharedRooms(
+        inbound=inbound,
+        adoption=adoption,
+        remote_join=RemoteJoin(
+            db=core.db,
+            rooms=core.rooms,
+            send=core.send,
+            inbound=inbound,
+            adoption=adoption,
+            remote=remote,
+            positions=core.positions,
+            announce=core.notifier.announce,
+            clock=core.clock,
+            server_name=core.server_name,
+            signing_key=core.signing_key,
+        ),
+        backfill=Backfill(
+            db=core.db,
+            keys=core.keys,
+            rooms=core.rooms,
+            events=core.events,
+            states=core.states,
+            timeline=core.timeline,
+            inbound=inbound,
+            missing=missing,
+            remote=remote,
+            event_nids=core.event_nids,
+            server_name=core.server_name,
+        ),
+        invites=Invites(
+            db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce
+        ),
+    )
