@@ -59,7 +59,7 @@ def wire_client_api(
             send=core.send,
             membership=actions.membership,
             directory=actions.directory,
-            redaction_rights=RedactionRights(core.rooms, core.events, core.server_name),
+            redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
             transactions=Transactions(core.db, core.clock),
         ),
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),

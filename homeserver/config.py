@@ -189,7 +189,6 @@ class Federation:
     denied_addresses: tuple[AddressRange, ...] = ()
     allowed_domains: tuple[DomainPattern, ...] = ()
     denied_domains: tuple[DomainPattern, ...] = ()
-    trusted_key_servers: tuple[ServerName, ...] = ()
 
     def allows(self, server_name: str) -> bool:
         """Whether to talk with a server: not denied, and allowed if only some are."""

@@ -7,34 +7,37 @@ own users; so it is here that they are told apart.  Specification: client-server
 
 from __future__ import annotations
 
-from homeserver.errors import forbidden, invalid_param, not_found
+from homeserver.errors import forbidden, not_found
 from homeserver.protocol.ids import server_name_of
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.room import membership_of
 from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.state_store import StateStore
 
 
 class RedactionRights:
     """Decides about redactions by local users."""
 
-    def __init__(self, rooms: Rooms, events: EventCache, server_name: str) -> None:
+    def __init__(self, rooms: Rooms, events: EventCache, states: StateStore, server_name: str) -> None:
         self._rooms = rooms
         self._events = events
+        self._states = states
         self._server_name = server_name
 
     async def check(self, user_id: str, room_id: str, event_id: str, *, is_admin: bool = False) -> None:
-        """Raises ``M_FORBIDDEN`` for a user who may not redact the event.
+        """Raises ``M_FORBIDDEN`` for a user who is not in the room, or may not redact the event.
 
         Users redact their own events, those with the room's redact level everybody's, and
         this server's administrators those of its users.  ``M_NOT_FOUND`` for an event that is
-        not here, ``M_INVALID_PARAM`` for one of another room.
+        not in the room, wherever else it may be.
         """
         room = await self._rooms.get(room_id)
+        if membership_of(await self._states.member(room, user_id)) != "join":
+            raise forbidden("You are not in this room")
         await room.settle()
         target = await self._events.by_id(event_id)
-        if target is None:
+        if target is None or target.room_nid != room.nid:
             raise not_found("There is no such event to redact")
-        if target.room_nid != room.nid:
-            raise invalid_param("The event to redact is in another room")
         sender, levels = target.event.sender, room.power_levels
         if sender == user_id or levels.of_user(user_id) >= levels.redact:
             return

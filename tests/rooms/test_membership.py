@@ -138,6 +138,15 @@ async def test_a_kick_removes_and_a_ban_keeps_out(world: World) -> None:
         await members.kick(bob, room.room_id, alice)
 
 
+async def test_who_is_not_in_a_room_does_not_learn_who_is_banned(world: World) -> None:
+    alice, bob, carol = world.user("alice"), world.user("bob"), world.user("carol")
+    room = await world.public_room(alice)
+    await world.membership.ban(alice, room.room_id, bob)
+    for target in (bob, world.user("dave")):
+        for change in (world.membership.unban, world.membership.kick):
+            assert await errcode(change(carol, room.room_id, target)) == (403, "M_FORBIDDEN")
+
+
 async def test_a_room_is_forgotten_once_it_is_left(world: World) -> None:
     alice, bob = world.user("alice"), world.user("bob")
     room = await world.public_room(alice)

@@ -194,7 +194,10 @@ async def test_who_may_redact_what(server: Server) -> None:
     await server.ok("PUT", paths[2], {}, token="eve/phone!")
     assert await server.refused("PUT", f"{room}/redact/$unknown/1", {}) == (404, "M_NOT_FOUND")
     elsewhere = f"{other}/redact/{quote(sent[0])}/1"
-    assert await server.refused("PUT", elsewhere, {}) == (400, "M_INVALID_PARAM")
+    assert await server.refused("PUT", elsewhere, {}) == (404, "M_NOT_FOUND")
+    for event_id in (sent[0], "$unknown"):  # who is not in the room learns nothing of what is
+        outside = f"{other}/redact/{quote(event_id)}/2"
+        assert await server.refused("PUT", outside, {}, token="bob/phone") == (403, "M_FORBIDDEN")
     assert await server.refused("PUT", f"{room}/send/m.room.redaction/2", {}) == (400, "M_BAD_JSON")
 
 

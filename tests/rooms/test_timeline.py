@@ -89,6 +89,37 @@ async def test_a_state_change_writes_tens_of_bytes_in_a_room_of_50000_members(wo
     assert len(overlay) == 16
 
 
+async def bytes_of_state(world: World) -> int:
+    """What the state tables and their indexes take in an SQLite file, free space in pages left out."""
+    await world.db.write(flush)
+    query = """SELECT SUM(s.pgsize - s.unused) FROM dbstat s JOIN sqlite_schema t ON t.name = s.name
+               WHERE t.tbl_name IN ('state_log', 'state_overlays', 'state_checkpoints', 'current_state')"""
+    taken: int = await world.db.scan.fetch_value(query)
+    return taken
+
+
+async def flush(_: Transaction) -> None:
+    """A write behind every other: when it is done, so are they."""
+
+
+async def test_the_bytes_of_a_state_change_do_not_grow_with_the_room(sqlite_database: Database) -> None:
+    compiled = await sqlite_database.read.fetch("SELECT compile_options FROM pragma_compile_options")
+    if ("ENABLE_DBSTAT_VTAB",) not in compiled:
+        pytest.skip("this SQLite cannot tell how large its tables are")
+    world = await World.open(sqlite_database)
+    alice = world.user("alice")
+    room = await world.public_room(alice)
+    await fill(world, room, MEMBERS)
+
+    before = await bytes_of_state(world)
+    for number in range(300):
+        await room.set_state(alice, "m.room.topic", {"topic": f"topic {number}"})
+    each = (await bytes_of_state(world) - before) / 300
+
+    assert each < 100, f"{each:.0f} bytes a change"
+    await world.background.close()
+
+
 async def test_messages_write_no_state_at_all(world: World) -> None:
     alice = world.user("alice")
     room = await world.public_room(alice)
