@@ -45,8 +45,8 @@ MAX_OUTBOX: Final = 10_000
 _PAGE: Final = 500
 _TICK_SECONDS: Final = 1.0
 _STORE_SECONDS: Final = 60.0
-#: A destination that speaks to this server is not tried again sooner than this after a failure.
-_CONTACT_SECONDS: Final = 10.0
+#: Even a destination that speaks to this server is not tried again sooner than this after a failure.
+_CONTACT_SECONDS: Final = 2.0
 #: An unanswered transaction is sent again as it is so often, then a new one is made.
 _SAME_AGAIN: Final = 3
 _CLOSE_SECONDS: Final = 5.0
@@ -137,13 +137,17 @@ class Sender:
         self._wake(outgoing)
 
     def peer_is_alive(self, server_name: str) -> None:
-        """A server spoke to this one: whatever failed before is tried again."""
+        """A server spoke to this one: whatever failed before is tried again, at once or nearly so."""
         outgoing = self._outgoing.get(server_name)
         if outgoing is None or not outgoing.failures:
             return
-        if self._clock.monotonic() >= outgoing.tried_at + _CONTACT_SECONDS:
-            outgoing.works()
-            self._wake(outgoing)
+        too_early = outgoing.tried_at + _CONTACT_SECONDS - self._clock.monotonic()
+        if too_early > 0:
+            retry_at_ms = self._clock.now_ms() + round(too_early * 1000)
+            outgoing.retry_at_ms = min(outgoing.retry_at_ms, retry_at_ms)
+            return
+        outgoing.works()
+        self._wake(outgoing)
 
     def tick(self) -> None:
         """Try again those whose time has come; called every second."""

@@ -186,11 +186,28 @@ async def test_a_destination_that_speaks_is_tried_again_at_once(story: Story) ->
     asked = len(story.peer.transactions)
     story.peer.refuses = None
 
-    story.server.network.clock.advance(11)
+    story.server.network.clock.advance(2)
     story.sender.peer_is_alive(PEER)
     await story.sender.idle()
 
     assert len(story.peer.transactions) == asked + 1
+
+
+async def test_one_that_speaks_right_after_a_failure_is_tried_a_moment_later(story: Story) -> None:
+    story.peer.refuses = away()
+    await story.say("hello")
+    for _ in range(4):
+        await story.wait(3600)
+    asked = len(story.peer.transactions)
+    story.peer.refuses = None
+
+    story.sender.peer_is_alive(PEER)
+    await story.wait(1)
+    assert len(story.peer.transactions) == asked
+    await story.wait(1)
+
+    assert len(story.peer.transactions) == asked + 1
+    assert story.peer.bodies()[-1] == "hello"
 
 
 async def test_one_that_only_speaks_is_not_tried_with_every_word(story: Story) -> None:
