@@ -40,6 +40,8 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
         )
+        #: As many as there are routes: looking one up by its labels costs more than counting.
+        self._series: dict[tuple[str, str, int], Histogram] = {}
         self._events = Counter(
             "inglenook_events", "Events that became part of a room", ["origin"], registry=self.registry
         )
@@ -51,7 +53,11 @@ class Metrics:
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
-        self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
+        key = (method, route, status // 100)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._requests.labels(method, route, f"{status // 100}xx")
+        series.observe(seconds)
 
     def count_events(self, news: NewEvents) -> None:
         """Count events: a listener of the notifier."""

@@ -10,6 +10,7 @@ Specification: "API Standards", "Web Browser Clients" and "Rate limiting".
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -30,6 +31,7 @@ from homeserver.routing import Router
 from homeserver.users.requester import Requester
 
 log = structlog.get_logger(__name__)
+_level = logging.getLogger(__name__)
 
 #: Sent with every reply; handlers that prepare a stream of their own add them too.
 CORS_HEADERS: Mapping[str, str] = {
@@ -407,6 +409,8 @@ def _log_access(
     http: web.BaseRequest, path: str, status: int, started: float, request: Request | None
 ) -> None:
     """One line a request.  Never the query string: it may hold an access token."""
+    if status < 400 and not _level.isEnabledFor(logging.DEBUG):
+        return  # making a line that nobody reads would be a good part of the request's cost
     requester = request.requester_if_any if request else None
     write = log.debug if status < 400 else log.info
     write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -326,7 +327,10 @@ async def test_a_bug_is_logged_once_and_not_shown_to_the_client(client: TestClie
     assert isinstance(failure["exc_info"], ZeroDivisionError)
 
 
-async def test_a_reply_that_breaks_halfway_is_cut_off(client: TestClient[Any, Any]) -> None:
+async def test_a_reply_that_breaks_halfway_is_cut_off(
+    client: TestClient[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     with capture_logs() as lines:
         async with client.get("/half") as response:
             with pytest.raises(Exception, match="payload is not completed"):
@@ -334,7 +338,10 @@ async def test_a_reply_that_breaks_halfway_is_cut_off(client: TestClient[Any, An
     assert [line["event"] for line in lines] == ["request failed", "request"]
 
 
-async def test_each_request_has_one_access_line_without_its_query(client: TestClient[Any, Any]) -> None:
+async def test_each_request_has_one_access_line_without_its_query(
+    client: TestClient[Any, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     with capture_logs() as lines:
         await answer(client, "GET", "/user?access_token=good")
     [line] = lines
