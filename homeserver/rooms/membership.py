@@ -342,11 +342,12 @@ class Membership:
         """
         async with self._here(room_id) as room:
             member = await self._states.member(room, target)
-            # Who is not in the room does not learn who is, or is banned.
-            if membership_of(await self._states.member(room, sender)) != "join" and sender != target:
-                raise forbidden("You are not in this room")
-            if only_from is not None and membership_of(member) not in only_from:
-                raise refusal or forbidden(f"{target} is not in the room")
+            if only_from is not None:
+                # Who is not in the room does not learn who is, or is banned.
+                if membership_of(await self._states.member(room, sender)) != "join" and sender != target:
+                    raise forbidden("You are not in this room")
+                if membership_of(member) not in only_from:
+                    raise refusal or forbidden(f"{target} is not in the room")
             if member is not None and _says(member, sender, content):
                 await room.settle()
                 return member
