@@ -24,10 +24,3 @@ class News(Protocol):
     def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
         """There is news that no stream position stands for."""
         ...
-
-
-class NoRemoteEdus:
-    """For servers that speak to no others."""
-
-    def send_edu(self, destination: str, edu_type: str, content: dict[str, Any], durable: bool) -> None:
-        return

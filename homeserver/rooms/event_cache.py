@@ -13,7 +13,7 @@ _BOUNDED = 50
 
 
 class EventCache:
-    """The most recently used events, by number and by id."""
+    """Events by number and by id; when there are too many, those that were read first go first."""
 
     def __init__(self, db: Database, capacity: int = 30_000) -> None:
         self._db = db

@@ -150,13 +150,6 @@ class StateStore:
         self._remember(overlay)
         return overlay
 
-    async def version_at(self, room: Room, pos: int) -> int:
-        """The version in force at a stream position."""
-        if pos >= room.state_ver:
-            return room.state_ver
-        epoch = await self._epoch_of(room, pos)
-        return await state.newest_change_at(self._db.read, room.nid, epoch, pos)
-
     async def values_at_current(self, room: Room, key_nids: Collection[int]) -> dict[int, int]:
         """Several keys of the current state."""
         await room.settle()

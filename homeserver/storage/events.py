@@ -245,16 +245,6 @@ async def by_nids(r: Reader, nids: Sequence[int]) -> dict[int, StoredEvent]:
     return found
 
 
-async def nids_of(r: Reader, event_ids: Sequence[str]) -> dict[str, int]:
-    """``event_nid`` by event id, of those events that are stored."""
-    nids: dict[str, int] = {}
-    for start in range(0, len(event_ids), _CHUNK):
-        chunk = event_ids[start : start + _CHUNK]
-        rows = await r.fetch_in("SELECT event_id, event_nid FROM events WHERE event_id IN $1", chunk)
-        nids.update((row[0], row[1]) for row in rows)
-    return nids
-
-
 async def ids_of(r: Reader, nids: Sequence[int]) -> dict[int, str]:
     """Event id by ``event_nid``."""
     ids: dict[int, str] = {}

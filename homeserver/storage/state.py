@@ -92,14 +92,6 @@ async def current_without_members(r: Reader, room_nid: int) -> dict[int, int]:
     return {row[0]: row[1] for row in rows}
 
 
-async def current_value(r: Reader, room_nid: int, key: int) -> int | None:
-    """The ``event_nid`` of one key in the current state."""
-    nid: int | None = await r.fetch_value(
-        "SELECT event_nid FROM current_state WHERE room_nid = $1 AND key_nid = $2", room_nid, key
-    )
-    return nid
-
-
 async def current_values(r: Reader, room_nid: int, keys: Sequence[int]) -> dict[int, int]:
     """Several keys of the current state."""
     rows = await r.fetch_in(
@@ -188,18 +180,6 @@ async def changes(r: Reader, room_nid: int, epoch: int, after: int, upto: int) -
         upto,
     )
     return [StateChange(*row) for row in rows]
-
-
-async def newest_change_at(r: Reader, room_nid: int, epoch: int, pos: int) -> int:
-    """The version in force at a position: that of the newest change at or before it, 0 when there is none."""
-    ver: int | None = await r.fetch_value(
-        """SELECT ver FROM state_log WHERE room_nid = $1 AND epoch = $2 AND ver <= $3
-           ORDER BY ver DESC LIMIT 1""",
-        room_nid,
-        epoch,
-        pos,
-    )
-    return ver or 0
 
 
 async def first_version(r: Reader, room_nid: int, epoch: int) -> int | None:
