@@ -43,6 +43,7 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
         verifier=verifier,
     )
     adoption = Adoption(
+        db=core.db,
         keys=core.keys,
         outliers=core.outliers,
         timeline=core.timeline,

@@ -10,7 +10,9 @@ from homeserver.protocol.events import Event
 from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.room import Room
 from homeserver.rooms.timeline import Change, Timeline
+from homeserver.storage import rooms as room_storage
 from homeserver.storage.append import Append
+from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
@@ -26,12 +28,14 @@ class Adoption:
     def __init__(
         self,
         *,
+        db: Database,
         keys: Keys,
         outliers: Outliers,
         timeline: Timeline,
         positions: NumberSequence,
         event_nids: NumberSequence,
     ) -> None:
+        self._db = db
         self._keys = keys
         self._outliers = outliers
         self._timeline = timeline
@@ -62,6 +66,7 @@ class Adoption:
         if missing_auth:
             raise Unacceptable("auth events of the join are missing")
         join_key = await self._keys.intern(join.key)
+        known_here = await room_storage.local_memberships_in(self._db.read, room.nid)
 
         # Nothing is awaited from here on: what follows happens at once.
         batch = Append(
@@ -95,9 +100,13 @@ class Adoption:
             room, batch, [Change(key=join.key, key_nid=join_key, new=stored_join, old=old)], joined
         )
         batch.entries = list({entry.key_nid: entry for entry in batch.entries}.values())
-        batch.local_memberships = list(
-            {membership.user_id: membership for membership in batch.local_memberships}.values()
-        )
+        newest = {membership.user_id: membership for membership in batch.local_memberships}
+        # For those whose membership is what it was, nothing has happened, least of all to what they forgot.
+        batch.local_memberships = [
+            membership
+            for user_id, membership in newest.items()
+            if user_id == join.sender or known_here.get(user_id) != membership.membership
+        ]
         batch.new.append(stored_join)
         batch.missing.extend((event_id, joined) for event_id in join.prev_events)
         room.tips = (stored_join,)

@@ -203,6 +203,12 @@ async def local_membership(r: Reader, user_id: str, room_nid: int) -> LocalMembe
     return _local(row) if row else None
 
 
+async def local_memberships_in(r: Reader, room_nid: int) -> dict[str, str]:
+    """The memberships of every local user who has to do with a room, by user id."""
+    rows = await r.fetch("SELECT user_id, membership FROM local_memberships WHERE room_nid = $1", room_nid)
+    return {row[0]: MEMBERSHIP_NAMES[row[1]] for row in rows}
+
+
 async def local_joined(r: Reader, room_nid: int) -> list[str]:
     """The local users that are joined to a room."""
     rows = await r.fetch(

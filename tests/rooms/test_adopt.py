@@ -51,6 +51,13 @@ class RoomElsewhere:
             self.state[event.key] = event
         return event
 
+    def hears(self, stored: StoredEvent | None) -> None:
+        """A state event of the server under test arrives."""
+        assert stored is not None
+        self.elsewhere.known[stored.id] = stored.event
+        self.events.append(stored.event)
+        self.state[stored.event.key] = stored.event
+
     def topic(self, text: str) -> Event:
         return self.sends(Draft(BOB, "m.room.topic", {"topic": text}, state_key=""))
 
@@ -199,3 +206,23 @@ async def test_who_is_left_without_a_membership_is_not_in_the_room_any_more(worl
     membership = await room_storage.local_membership(world.db.read, bob, room.nid)
     assert membership is not None
     assert membership.membership == "leave"
+
+
+async def test_coming_back_shows_the_room_to_nobody_who_has_left_and_forgotten_it(world: World) -> None:
+    alice, dave = world.user("alice"), world.user("dave")
+    there = RoomElsewhere(Elsewhere(world), "11")
+    room = await there.adopted_by(alice)
+    await world.membership.join(dave, room.room_id)
+    there.hears(await world.states.member(room, dave))
+    for user_id in (dave, alice):
+        await world.membership.leave(user_id, room.room_id)
+        there.hears(await world.states.member(room, user_id))
+    await world.membership.forget(dave, room.room_id)
+    before = await room_storage.local_membership(world.db.read, dave, room.nid)
+
+    await there.adopted_by(alice, room)
+
+    assert before is not None
+    after = await room_storage.local_membership(world.db.read, dave, room.nid)
+    assert after == before
+    assert await world.membership.joined_rooms(alice) == [room.room_id]
