@@ -22,7 +22,7 @@ from federation.outgoing import MAX_EDUS, MAX_PDUS, Outgoing, Transaction, edu_j
 from homeserver.clock import Clock
 from homeserver.errors import RemoteError
 from homeserver.protocol.events import Event
-from homeserver.protocol.ids import server_name_of
+from homeserver.protocol.ids import server_of
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import MEMBER, Room
@@ -194,8 +194,8 @@ class Sender:
         """
         servers = set(room.servers)
         if event.type == MEMBER and event.content.get("membership") in ("leave", "ban"):
-            servers.add(_server_of(event.state_key or ""))
-        servers -= {self._server_name, _server_of(event.sender), ""}
+            servers.add(server_of(event.state_key or ""))
+        servers -= {self._server_name, server_of(event.sender), ""}
         return {server for server in servers if self._allows(server)}
 
     def _of(self, server_name: str, before: int | None = None) -> Outgoing:
@@ -400,10 +400,3 @@ def _log_refused(destination: str, results: Mapping[str, Any]) -> None:
         if isinstance(result, dict) and "error" in result:
             reason = result["error"]
             _log.info("event refused by peer", destination=destination, event_id=event_id, reason=reason)
-
-
-def _server_of(user_id: str) -> str:
-    try:
-        return server_name_of(user_id)
-    except ValueError:
-        return ""

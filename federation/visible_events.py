@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from homeserver.protocol.canonical_json import encode
-from homeserver.protocol.ids import server_name_of
+from homeserver.protocol.ids import server_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.visibility import SHARED, WORLD_READABLE, server_may_see, visibility_of
 from homeserver.rooms.event_cache import EventCache
@@ -68,14 +68,14 @@ class VisibleEvents:
         members = (
             state[key_nid]
             for key_nid, key in names.items()
-            if key[0] == MEMBER and _is_of(server_name, key[1])
+            if key[0] == MEMBER and server_of(key[1]) == server_name
         )
         return _membership_words((await self._events.by_nids(list(members))).values())
 
 
 def _own_membership(stored: StoredEvent, server_name: str) -> list[str]:
     event = stored.event
-    if event.type != MEMBER or event.state_key is None or not _is_of(server_name, event.state_key):
+    if event.type != MEMBER or event.state_key is None or server_of(event.state_key) != server_name:
         return []
     return _membership_words([stored])
 
@@ -83,10 +83,3 @@ def _own_membership(stored: StoredEvent, server_name: str) -> list[str]:
 def _membership_words(events: Iterable[StoredEvent]) -> list[str]:
     words = (stored.event.content.get("membership") for stored in events)
     return [word for word in words if isinstance(word, str)]
-
-
-def _is_of(server_name: str, user_id: str) -> bool:
-    try:
-        return server_name_of(user_id) == server_name
-    except ValueError:
-        return False

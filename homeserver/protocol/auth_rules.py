@@ -65,6 +65,13 @@ def _auth_types_for_membership(rules: RoomVersion, target: str, content: Mapping
     return keys
 
 
+def auth_types_of(rules: RoomVersion, event: Event) -> list[StateKey]:
+    """``auth_types_for`` an event that is there; ``NotAllowed`` for content that cannot be read."""
+    return auth_types_for(
+        rules, type=event.type, sender=event.sender, state_key=event.state_key, content=content_of(event)
+    )
+
+
 def check_auth_events(
     rules: RoomVersion, event: Event, auth_events: Sequence[Event], create: Event | None
 ) -> None:
@@ -91,9 +98,7 @@ def check_auth_events(
     if len(set(keys)) < len(keys):
         raise NotAllowed("Two of the auth events are for the same piece of state.")
     # 3.2
-    selected = auth_types_for(
-        rules, type=event.type, sender=event.sender, state_key=event.state_key, content=content_of(event)
-    )
+    selected = auth_types_of(rules, event)
     for key in keys:
         if key not in selected:
             raise NotAllowed(f"A {key[0]} event does not belong among the auth events.")

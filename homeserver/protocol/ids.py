@@ -68,6 +68,11 @@ def server_name_of(identifier: str) -> str:
     return server_name
 
 
+def server_of(state_key: str) -> str:
+    """The same; empty for what is no identifier, which old rooms allow where a user id belongs."""
+    return state_key.partition(":")[2]
+
+
 def localpart_of(identifier: str) -> str:
     """The part between the sigil and the first colon; ``ValueError`` when there is no colon."""
     localpart, colon, _ = identifier.partition(":")

@@ -70,7 +70,6 @@ class Adoption:
 
         # Nothing is awaited from here on: what follows happens at once.
         batch = Append(
-            room=room.row(),
             expected_last_pos=room.last_pos if room.stored else None,
             keys=self._outliers.unwritten_keys(new),
             new=new,

@@ -136,7 +136,7 @@ class Backfill:
         """
         await room.settle()
         room.check_sound()
-        batch = Append(room=room.row(), expected_last_pos=room.last_pos)
+        batch = Append(expected_last_pos=room.last_pos)
         ref = await self._reference(room, state, batch)
         floor = await event_storage.pos_before(self._db.read, room.nid, gap)
         if floor is not None:

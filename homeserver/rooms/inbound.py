@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from homeserver.errors import RemoteError
-from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
+from homeserver.protocol.auth_rules import NotAllowed, auth_types_of, check_against_state
 from homeserver.protocol.event_format import InvalidEvent, parse_event
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.redaction import redact
@@ -263,13 +263,7 @@ class Inbound:
 
     async def _refusal_at(self, room: Room, event: Event, ref: int) -> bool:
         """Whether the auth rules refuse an event at a state."""
-        keys = auth_types_for(
-            room.rules,
-            type=event.type,
-            sender=event.sender,
-            state_key=event.state_key,
-            content=event.content,
-        )
+        keys = auth_types_of(room.rules, event)
         state: dict[StateKey, Event] = {room.create.event.key: room.create.event}
         for key in keys:
             stored = await self._states.event_at(room, ref, key)

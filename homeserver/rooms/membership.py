@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
-from homeserver.protocol.auth_rules import NotAllowed, auth_types_for, check_against_state
+from homeserver.protocol.auth_rules import NotAllowed, auth_types_of, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.invite_permission import check_accepts_invites
@@ -372,13 +372,7 @@ class Membership:
                     return
 
     async def _check_current(self, room: Room, event: Event) -> None:
-        keys = auth_types_for(
-            room.rules,
-            type=event.type,
-            sender=event.sender,
-            state_key=event.state_key,
-            content=event.content,
-        )
+        keys = auth_types_of(room.rules, event)
         await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
         check_against_state(room.rules, event, current_state_of(room))
 

@@ -11,7 +11,7 @@ import msgspec
 
 from homeserver.protocol.event_format import parse_event
 from homeserver.protocol.events import Event
-from homeserver.protocol.ids import server_name_of
+from homeserver.protocol.ids import server_of
 from homeserver.protocol.redaction import redact
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
@@ -68,14 +68,6 @@ def emptied(room: Room, target: StoredEvent, redaction_nid: int) -> StoredEvent:
     return msgspec.structs.replace(
         target, event=event, flags=target.flags | REDACTED, redacted_by=redaction_nid
     )
-
-
-def server_of(user_id: str) -> str:
-    """The server of a user; nothing for what is not a user id, which old rooms allow as a state key."""
-    try:
-        return server_name_of(user_id)
-    except ValueError:
-        return ""
 
 
 def _may_redact(room: Room, redaction: Event, target: Event) -> bool:

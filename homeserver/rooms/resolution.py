@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from homeserver.protocol.auth_rules import auth_types_for
+from homeserver.protocol.auth_rules import auth_types_of
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.room_versions import StateResolution
 from homeserver.protocol.state_res import resolve_conflicts
@@ -179,15 +179,7 @@ class Resolution:
 
 
 def _keys_asked_for(room: Room, event: Event) -> set[StateKey]:
-    keys = set(
-        auth_types_for(
-            room.rules,
-            type=event.type,
-            sender=event.sender,
-            state_key=event.state_key,
-            content=event.content,
-        )
-    )
+    keys = set(auth_types_of(room.rules, event))
     keys.add(event.key)
     return keys
 

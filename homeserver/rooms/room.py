@@ -89,6 +89,10 @@ class Room:
         if self.broken:
             raise StaleRoomError(self.room_id)
 
+    def current(self, key: StateKey) -> StoredEvent | None:
+        """The current value of a key; memberships only as far as ``members`` knows them."""
+        return self.members.get(key[1]) if key[0] == MEMBER else self.state.get(key)
+
     def state_event(self, type_: str, state_key: str = "") -> Event | None:
         """A current state event that is not a membership."""
         stored = self.state.get((type_, state_key))

@@ -12,7 +12,7 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
 from homeserver.protocol.auth_rules import auth_types_for, check_against_state
 from homeserver.protocol.event_format import InvalidEvent
-from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.events import Event
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.compose import choose_prev_events, seal, template
 from homeserver.rooms.room import MEMBER, Room
@@ -73,7 +73,7 @@ class Send:
             if not self._rooms.is_in(room):
                 raise forbidden("You are not in this room")
             event, auth = await self.compose(room, draft)
-            said = _current(room, event.key) if event.is_state else None
+            said = room.current(event.key) if event.is_state else None
             if said is not None and said.event.sender == event.sender and said.event.content == event.content:
                 await room.settle()
                 room.check_sound()
@@ -117,10 +117,10 @@ class Send:
             type=draft.type,
             sender=draft.sender,
             state_key=draft.state_key,
-            content=dict(draft.content),
+            content=draft.content,
         )
         await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
-        auth = [stored for key in keys if (stored := _current(room, key)) is not None]
+        auth = [stored for key in keys if (stored := room.current(key)) is not None]
         pdu = template(
             rules=room.rules,
             room_id=room.room_id,
@@ -154,11 +154,7 @@ def current_state_of(room: Room) -> Any:
     """The room's current state as the auth rules look it up; members that matter must be loaded."""
 
     def state(type_: str, state_key: str) -> Event | None:
-        stored = _current(room, (type_, state_key))
+        stored = room.current((type_, state_key))
         return stored.event if stored else None
 
     return state
-
-
-def _current(room: Room, key: StateKey) -> StoredEvent | None:
-    return room.members.get(key[1]) if key[0] == MEMBER else room.state.get(key)

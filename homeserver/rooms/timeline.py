@@ -14,9 +14,10 @@ from functools import partial
 import msgspec
 
 from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.ids import server_of
 from homeserver.rooms.announcement import Announce, NewEvents
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.redactions import Redactions, emptied, server_of
+from homeserver.rooms.redactions import Redactions, emptied
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import Difference, StateStore
@@ -126,7 +127,7 @@ class Timeline:
         be awaited for between the first one's position and the write.
         Caller holds the room lock.  Raises ``StaleRoomError`` when an earlier write of the room failed.
         """
-        batch = Append(room=room.row(), expected_last_pos=room.last_pos if room.stored else None)
+        batch = Append(expected_last_pos=room.last_pos if room.stored else None)
         if also is not None:
             batch.also.append(also)
         if len(additions) > 1:
@@ -324,7 +325,7 @@ class Timeline:
                 key=names[key_nid],
                 key_nid=key_nid,
                 new=events[nid] if nid != NO_EVENT else None,
-                old=_current(room, names[key_nid]),
+                old=room.current(names[key_nid]),
             )
             for key_nid, nid in difference.items()
         ]
@@ -368,7 +369,3 @@ class Timeline:
             # State resolution may leave nothing of a membership: then the user is not in the room any more.
             nid, sender = (change.new.nid, change.new.event.sender) if change.new else (NO_EVENT, user_id)
             batch.local_memberships.append(LocalMembership(user_id, room.nid, new, nid, sender, pos))
-
-
-def _current(room: Room, key: StateKey) -> StoredEvent | None:
-    return room.members.get(key[1]) if key[0] == MEMBER else room.state.get(key)

@@ -29,10 +29,10 @@ class Redacted:
 class Append:
     """Rows to be written together."""
 
-    #: The room's row after everything below.
-    room: RoomRow
     #: ``last_pos`` before; ``None`` for a room that has no row yet.
     expected_last_pos: int | None
+    #: The room's row after everything below; set when the batch is complete.
+    room: RoomRow = field(init=False)
     keys: Mapping[int, StateKey] = field(default_factory=dict)
     #: Events that are new here, auth events first.
     new: list[StoredEvent] = field(default_factory=list)

@@ -196,7 +196,7 @@ async def test_who_is_left_without_a_membership_is_not_in_the_room_any_more(worl
     key = await world.keys.find(("m.room.member", bob))
     assert key is not None
     async with world.rooms.lock(room.room_id) as room:
-        batch = Append(room=room.row(), expected_last_pos=room.last_pos)
+        batch = Append(expected_last_pos=room.last_pos)
         pos = world.positions.next()
         gone = Change(("m.room.member", bob), key, None, room.members[bob])
         world.timeline.change_state(room, batch, [gone], pos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,27 +11,15 @@ from hypothesis import strategies as st
 
 from homeserver.errors import MatrixError
 from homeserver.protocol.auth_rules import NotAllowed
-from homeserver.protocol.events import Event, StateKey
-from homeserver.protocol.room_versions import RoomVersion
-from homeserver.protocol.state_res import resolve
 from homeserver.rooms.send import Draft
 from homeserver.storage.database import Database
 from homeserver.storage.events import SOFT_FAILED, StoredEvent
+from tests.rooms.replay import Replay, State
 from tests.world import World, WorldRoom
 
-State = dict[StateKey, str]
 
-
-@dataclass
-class Replay:
-    """A room's states worked out naively: whole maps, resolved anew after every event."""
-
-    rules: RoomVersion
-    events: dict[str, Event] = field(default_factory=dict)
-    before: dict[str, State] = field(default_factory=dict)
-    after: dict[str, State] = field(default_factory=dict)
-    tips: set[str] = field(default_factory=set)
-    current: State = field(default_factory=dict)
+class Forks(Replay):
+    """A replay of events whose fate is known."""
 
     def add(self, stored: StoredEvent) -> None:
         event = stored.event
@@ -41,11 +29,7 @@ class Replay:
         self.after[event.event_id] = state | ({event.key: event.event_id} if event.is_state else {})
         if not stored.hidden:
             self.tips = self.tips - set(event.prev_events) | {event.event_id}
-            self.current = self.resolved(sorted(self.tips))
-
-    def resolved(self, event_ids: tuple[str, ...] | list[str]) -> State:
-        states = [self.after[event_id] for event_id in event_ids]
-        return resolve(self.rules, states, self.events) if states else {}
+            self.current = self.resolved(self.tips)
 
 
 @dataclass(frozen=True)
@@ -99,7 +83,7 @@ async def world(database: Database) -> AsyncIterator[World]:
     await world.background.close()
 
 
-async def play(world: World, room: WorldRoom, replay: Replay, step: Step) -> None:
+async def play(world: World, room: WorldRoom, replay: Forks, step: Step) -> None:
     """Do one step in both; one that the rules refuse is left out."""
     live = await room.live()
     draft = draft_of(world, step, live.rules.hash_room_ids)
@@ -119,7 +103,7 @@ async def play(world: World, room: WorldRoom, replay: Replay, step: Step) -> Non
         replay.add(stored)
 
 
-async def agrees(world: World, room: WorldRoom, replay: Replay) -> None:
+async def agrees(world: World, room: WorldRoom, replay: Forks) -> None:
     live = await world.rooms.get(room.room_id)
 
     async def names(ref: int | None) -> State:
@@ -151,7 +135,7 @@ async def test_the_state_at_every_event_is_what_a_naive_replay_gives(
     room = await world.public_room(
         world.user("alice"), version=version, power_level_content_override={"state_default": 0}
     )
-    replay = Replay((await room.live()).rules)
+    replay = Forks((await room.live()).rules)
     for stored in await room.timeline():
         replay.add(stored)
     for step in (Step("bob", "join", 0, 0, False), Step("carol", "join", 0, 0, False), *story):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeserver.protocol.auth_rules import NotAllowed, check_against_state
-from homeserver.protocol.events import Event, StateKey
-from homeserver.protocol.state_res import resolve
+from homeserver.protocol.events import Event
 from homeserver.rooms.resolution import Page, auth_difference, events_between
 from homeserver.rooms.room import Room
 from homeserver.rooms.send import Draft
 from homeserver.storage.database import Database
 from tests.rooms.elsewhere import Elsewhere
+from tests.rooms.replay import Replay, State
 from tests.world import ELSEWHERE, World
 
 # --- the walks --------------------------------------------------------------------------------
@@ -97,30 +97,20 @@ async def test_the_walk_does_not_look_at_state_older_than_what_differs() -> None
 
 # --- received events --------------------------------------------------------------------------
 
-State = dict[StateKey, str]
 
+class Received(Replay):
+    """A replay that judges the events itself."""
 
-@dataclass
-class Replay:
-    """A room's states worked out naively: whole maps, resolved anew for every event."""
-
-    room: Room
-    events: dict[str, Event] = field(default_factory=dict)
-    before: dict[str, State] = field(default_factory=dict)
-    after: dict[str, State] = field(default_factory=dict)
-    tips: set[str] = field(default_factory=set)
-    current: State = field(default_factory=dict)
-
-    def resolved(self, event_ids: Collection[str]) -> State:
-        states = [self.after[event_id] for event_id in sorted(event_ids)]
-        return resolve(self.room.rules, states, self.events) if states else {}
+    @property
+    def room_id(self) -> str:
+        return next(iter(self.events.values())).room_id
 
     def allows(self, event: Event, state: State) -> bool:
         def lookup(type_: str, key: str) -> Event | None:
             return self.events.get(state.get((type_, key), ""))
 
         try:
-            check_against_state(self.room.rules, event, lookup)
+            check_against_state(self.rules, event, lookup)
         except NotAllowed:
             return False
         return True
@@ -189,13 +179,13 @@ async def world(sqlite_database: Database) -> AsyncIterator[World]:
     await world.background.close()
 
 
-async def everyones_room(world: World, elsewhere: Elsewhere, version: str) -> Replay:
+async def everyones_room(world: World, elsewhere: Elsewhere, version: str) -> Received:
     """A room of this server in which people of another are in charge."""
     host = world.user("host")
     made = await world.public_room(host, version=version)
     room = await made.live()
     await made.set_state(host, "m.room.power_levels", powers(room, host))
-    replay = Replay(room)
+    replay = Received(room.rules)
     for stored in room.recent:
         replay.add(stored.event)
         elsewhere.known[stored.id] = stored.event
@@ -212,18 +202,18 @@ def powers(room: Room, host: str) -> dict[str, Any]:
     return {"users": users, "state_default": 0, "ban": 50}
 
 
-async def receive(elsewhere: Elsewhere, replay: Replay, draft: Draft, prev: Sequence[str]) -> None:
+async def receive(elsewhere: Elsewhere, replay: Received, draft: Draft, prev: Sequence[str]) -> None:
     elsewhere.world.clock.advance(1)
     state = {key: replay.events[event_id] for key, event_id in replay.resolved(prev).items()}
     event = elsewhere.compose(
-        replay.room.rules, replay.room.room_id, [replay.events[event_id] for event_id in prev], state, draft
+        replay.rules, replay.room_id, [replay.events[event_id] for event_id in prev], state, draft
     )
     stored = await elsewhere.sends(event)
     assert (stored.rejected, stored.soft_failed) == replay.add(stored.event)
 
 
-async def agrees(world: World, replay: Replay) -> None:
-    room = await world.rooms.get(replay.room.room_id)
+async def agrees(world: World, replay: Received) -> None:
+    room = await world.rooms.get(replay.room_id)
 
     async def names(ref: int | None) -> State:
         assert ref is not None
@@ -257,7 +247,7 @@ async def test_received_events_are_judged_and_placed_as_a_naive_replay_does(
 async def test_where_one_line_is_left_the_state_is_a_version_again(world: World) -> None:
     elsewhere = Elsewhere(world)
     replay = await everyones_room(world, elsewhere, "10")
-    rules, room_id, alice = replay.room.rules, replay.room.room_id, f"@alice:{ELSEWHERE}"
+    rules, room_id, alice = replay.rules, replay.room_id, f"@alice:{ELSEWHERE}"
     state = {key: replay.events[event_id] for key, event_id in replay.current.items()}
     tips = [replay.events[tip] for tip in replay.tips]
     not_sent = elsewhere.compose(
@@ -283,16 +273,16 @@ async def test_a_gap_does_not_let_its_origin_replace_the_state_that_is_known(wor
     await receive(elsewhere, replay, ban, list(replay.tips))
     (tip,) = replay.tips
     never_sent = elsewhere.compose(
-        replay.room.rules, replay.room.room_id, [replay.events[tip]], old, Draft(carol, "m.room.message", {})
+        replay.rules, replay.room_id, [replay.events[tip]], old, Draft(carol, "m.room.message", {})
     )
     prev = [replay.events[tip], never_sent]
     event = elsewhere.compose(
-        replay.room.rules, replay.room.room_id, prev, old, Draft(carol, "m.room.message", {"body": "back"})
+        replay.rules, replay.room_id, prev, old, Draft(carol, "m.room.message", {"body": "back"})
     )
     elsewhere.states[event.event_id] = list(old.values())
     stored = await elsewhere.sends(event)
     assert stored.rejected
-    room = await world.rooms.get(replay.room.room_id)
+    room = await world.rooms.get(replay.room_id)
     member = await world.states.member(room, carol)
     assert member is not None
     assert member.event.content["membership"] == "ban"
@@ -301,7 +291,7 @@ async def test_a_gap_does_not_let_its_origin_replace_the_state_that_is_known(wor
 async def test_what_comes_late_is_not_a_tip_when_others_build_on_it(world: World) -> None:
     elsewhere = Elsewhere(world)
     replay = await everyones_room(world, elsewhere, "10")
-    rules, room_id = replay.room.rules, replay.room.room_id
+    rules, room_id = replay.rules, replay.room_id
     state = {key: replay.events[event_id] for key, event_id in replay.current.items()}
     first = [replay.events[tip] for tip in replay.tips]
     alice = f"@alice:{ELSEWHERE}"
