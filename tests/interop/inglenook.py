@@ -21,16 +21,19 @@ from tests.interop.synapse import synapse
 from tests.processes import LOOPBACK, Authority, Server, free_port
 
 
-def inglenook(folder: Path, authority: Authority, *, database: str | None = None) -> Server:
+def inglenook(
+    folder: Path, authority: Authority, *, database: str | None = None, public_port: int | None = None
+) -> Server:
     """An Inglenook with its files in ``folder``, configured and not yet started.
 
     ``database`` is a URL as the configuration has it; SQLite in ``folder`` when None.
+    ``public_port`` is where other servers find it, where that is not its own port.
     """
     if os.environ.get("INTEROP_SUBSTITUTE") == "synapse":
-        return synapse(folder, authority)
+        return synapse(folder, authority, public_port=public_port)
     folder.mkdir(parents=True, exist_ok=True)
     client_port, federation_port = free_port(), free_port()
-    server_name = f"localhost:{federation_port}"
+    server_name = f"localhost:{public_port or federation_port}"
     config = _config(folder, authority, server_name, client_port, federation_port)
     config["database"] = database or f"sqlite://{folder / 'inglenook.db'}"
     (folder / "signing.key").write_text(_signing_key())

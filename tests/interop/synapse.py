@@ -48,12 +48,17 @@ def why_no_synapse() -> str | None:
     return None
 
 
-def synapse(folder: Path, authority: Authority, *, small_caches: bool = True) -> Server:
-    """A Synapse with its files in ``folder``, configured and not yet started."""
+def synapse(
+    folder: Path, authority: Authority, *, small_caches: bool = True, public_port: int | None = None
+) -> Server:
+    """A Synapse with its files in ``folder``, configured and not yet started.
+
+    ``public_port`` is where other servers find it, where that is not its own port.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     client_port, federation_port = free_port(), free_port()
     # With a port in its name a server is found without well-known or SRV.
-    server_name = f"localhost:{federation_port}"
+    server_name = f"localhost:{public_port or federation_port}"
     config = _config(folder, authority, server_name, client_port, federation_port)
     if small_caches:
         config["caches"] = {"global_factor": 0.2}
