@@ -6,7 +6,9 @@ Specification: server-server API, "Request Authentication".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
+
+from multidict import MultiMapping
 
 from federation.keyring import Keyring
 from federation.signatures import (
@@ -19,6 +21,8 @@ from homeserver.errors import MatrixError, forbidden
 from homeserver.protocol.canonical_json import InvalidJSON, decode
 from homeserver.protocol.ids import is_server_name
 from homeserver.protocol.signing import BadSignature
+
+_MAX_SIGNATURES: Final = 10
 
 
 class ServerAuthentication:
@@ -49,26 +53,27 @@ class ServerAuthentication:
         Raises 401 ``M_UNAUTHORIZED``, 400 ``M_NOT_JSON`` for another body than JSON, and
         403 ``M_FORBIDDEN`` for a server this one does not talk with.
         """
-        signature = self._claim(headers.get("Authorization"))
-        if not self._allows(signature.origin):
+        signatures = [self._claim(header) for header in _authorizations(headers)]
+        origin = signatures[0].origin
+        if any(signature.origin != origin for signature in signatures):
+            raise _unauthorized("The request is signed by several servers")
+        if not self._allows(origin):
             raise forbidden("This server does not federate with yours")
         request = signed_request(
-            signature,
+            signatures,
             method=method,
             uri=raw_path,
             destination=self._server_name,
             content=_content(body),
         )
         try:
-            await self._keyring.verify_json(signature.origin, request)
+            await self._keyring.verify_json(origin, request)
         except (BadSignature, InvalidJSON) as error:
             raise _unauthorized(str(error)) from error
-        self._heard_from(signature.origin)
-        return signature.origin
+        self._heard_from(origin)
+        return origin
 
-    def _claim(self, header: str | None) -> RequestSignature:
-        if header is None:
-            raise _unauthorized("The request is not signed")
+    def _claim(self, header: str) -> RequestSignature:
         try:
             signature = parse_authorization(header)
         except InvalidAuthorization as error:
@@ -78,6 +83,19 @@ class ServerAuthentication:
         if signature.destination not in (None, self._server_name):
             raise _unauthorized("The request is for another server")
         return signature
+
+
+def _authorizations(headers: Mapping[str, str]) -> list[str]:
+    """Every ``Authorization`` header: a server with several keys may sign with each."""
+    if isinstance(headers, MultiMapping):
+        found = headers.getall("Authorization", [])
+    else:
+        found = [headers["Authorization"]] if "Authorization" in headers else []
+    if not found:
+        raise _unauthorized("The request is not signed")
+    if len(found) > _MAX_SIGNATURES:
+        raise _unauthorized("The request has too many signatures")
+    return found
 
 
 def _content(body: bytes) -> Any:

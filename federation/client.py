@@ -27,6 +27,12 @@ STATE_MAX_BYTES: Final = 256 * 1024 * 1024
 STATE_TIMEOUT_SECONDS: Final = 180.0
 SEND_TIMEOUT_SECONDS: Final = 60.0
 KEYS_MAX_BYTES: Final = 256 * 1024
+#: Somebody waits for the keys of many servers, some of which are gone for good.
+KEYS_TIMEOUT_SECONDS: Final = 10.0
+#: A notary asks others in turn.
+NOTARY_TIMEOUT_SECONDS: Final = 30.0
+#: A person waits for their message to go out.
+POLICY_TIMEOUT_SECONDS: Final = 10.0
 
 
 class FederationClient:
@@ -254,16 +260,17 @@ class FederationClient:
         _objects(server_name, reply, "chunk")
         return reply
 
-    async def get_version(self, server_name: str) -> dict[str, Any]:
-        """What software the server says it runs: ``name`` and ``version`` under ``server``."""
-        return await self.request("GET", server_name, f"{_V1}/version", signed=False)
-
     # Keys of servers.
 
     async def get_server_keys(self, server_name: str) -> dict[str, Any]:
         """What a server publishes as its keys, not verified.  The request is not signed."""
         return await self.request(
-            "GET", server_name, "/_matrix/key/v2/server", signed=False, max_bytes=KEYS_MAX_BYTES
+            "GET",
+            server_name,
+            "/_matrix/key/v2/server",
+            signed=False,
+            timeout=KEYS_TIMEOUT_SECONDS,
+            max_bytes=KEYS_MAX_BYTES,
         )
 
     async def query_keys_via_notary(
@@ -279,9 +286,27 @@ class FederationClient:
             for server, keys in wanted.items()
         }
         reply = await self.request(
-            "POST", notary, "/_matrix/key/v2/query", content={"server_keys": server_keys}, signed=False
+            "POST",
+            notary,
+            "/_matrix/key/v2/query",
+            content={"server_keys": server_keys},
+            signed=False,
+            timeout=NOTARY_TIMEOUT_SECONDS,
         )
         return _objects(notary, reply, "server_keys")
+
+    # Policy servers.
+
+    async def ask_policy_server(self, server_name: str, pdu: Mapping[str, Any]) -> dict[str, Any]:
+        """A policy server's signatures on an event: an object from server to key id to signature."""
+        return await self.request(
+            "POST",
+            server_name,
+            "/_matrix/policy/v1/sign",
+            content=pdu,
+            timeout=POLICY_TIMEOUT_SECONDS,
+            max_bytes=KEYS_MAX_BYTES,
+        )
 
     async def _make(
         self, membership: str, server_name: str, room_id: str, user_id: str, query: Query | None

@@ -1,6 +1,6 @@
 """Verifies the signatures of events: which keys are needed, and whether they signed.
 
-The keys of all servers concerned are fetched together.  A few signatures are
+The keys of all servers concerned are fetched together, each once.  A few signatures are
 verified on the spot; many in a process of their own, so that a large join does not
 hold up everybody else.  Specification: server-server API, "Validating hashes and
 signatures on received events"; room version 5, "Signing key validity period".
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import re
 import signal
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,12 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from federation.keyring import Keyring, VerifyKey
+from federation.keyring import Keyring
+from federation.published_keys import VerifyKey, is_key_id
 from federation.signature_checks import Check, Signer, verdict, verdicts
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import BadSignature, required_signers
+from homeserver.rooms.policy import POLICY_SERVER_KEY_ID
 
 _log = structlog.get_logger()
 
@@ -30,13 +31,12 @@ _log = structlog.get_logger()
 FEW: Final = 50
 
 _BATCH: Final = 500
-_PARALLEL_SERVERS: Final = 50
 _MAX_SIGNATURES: Final = 10
-
-_KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_]{1,128}")
 
 #: Who must have signed a PDU, by key id; or the sentence that says why it cannot be good.
 _Wanted: TypeAlias = "dict[str, list[str]] | str"
+#: What is known, by server and key id.
+_Keys: TypeAlias = Mapping[str, Mapping[str, VerifyKey]]
 
 
 class KeyringVerifier:
@@ -69,26 +69,15 @@ class KeyringVerifier:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    async def _keys(
-        self, wanted: Sequence[_Wanted], times: Sequence[int]
-    ) -> dict[tuple[str, str], VerifyKey]:
-        """Every key asked for that can be had, by server and key id, however long it is valid."""
-        latest: defaultdict[tuple[str, str], int] = defaultdict(int)
+    async def _keys(self, wanted: Sequence[_Wanted], times: Sequence[int]) -> _Keys:
+        """Every key that can be had of the servers, however long it is valid."""
+        latest: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for each, at in zip(wanted, times, strict=True):
             if not isinstance(each, str):
                 for server, key_ids in each.items():
                     for key_id in key_ids:
-                        latest[server, key_id] = max(latest[server, key_id], at)
-        free = asyncio.Semaphore(_PARALLEL_SERVERS)
-
-        async def key(server: str, key_id: str, at: int) -> VerifyKey | None:
-            async with free:
-                found = await self._keyring.keys_for(server, [key_id], at)
-                # What the key does not cover any more, older events may still be signed with.
-                return (found or await self._keyring.keys_for(server, [key_id], 0)).get(key_id)
-
-        found = await asyncio.gather(*(key(*name, at) for name, at in latest.items()))
-        return {name: each for name, each in zip(latest, found, strict=True) if each is not None}
+                        latest[server][key_id] = max(latest[server].get(key_id, 0), at)
+        return await self._keyring.keys_for_all(latest)
 
     async def _verdicts(self, rules: RoomVersion, checks: Sequence[Check]) -> list[str | None]:
         if len(checks) > FEW:
@@ -129,7 +118,9 @@ def _wanted(pdu: Mapping[str, Any], rules: RoomVersion) -> _Wanted:
     wanted: dict[str, list[str]] = {}
     for server in signers:
         of_server = signatures.get(server) if isinstance(signatures, dict) else None
-        key_ids = [key_id for key_id in of_server or () if _KEY_ID.fullmatch(key_id)]
+        key_ids = [
+            key_id for key_id in of_server or () if is_key_id(key_id) and key_id != POLICY_SERVER_KEY_ID
+        ]
         if not key_ids:
             return f"{server} has not signed the event"
         wanted[server] = key_ids[:_MAX_SIGNATURES]
@@ -141,16 +132,14 @@ def _signed_at(pdu: Mapping[str, Any], rules: RoomVersion) -> int:
     return int(pdu["origin_server_ts"]) if rules.enforce_key_validity else 0
 
 
-def _signers(
-    wanted: Mapping[str, Sequence[str]], at: int, keys: Mapping[tuple[str, str], VerifyKey]
-) -> tuple[Signer, ...]:
+def _signers(wanted: Mapping[str, Sequence[str]], at: int, keys: _Keys) -> tuple[Signer, ...]:
     return tuple(
         Signer(
             server,
             tuple(
                 (key_id, key.key_base64)
                 for key_id in key_ids
-                if (key := keys.get((server, key_id))) is not None and key.valid_until_ms >= at
+                if (key := keys[server].get(key_id)) is not None and key.valid_until_ms >= at
             ),
         )
         for server, key_ids in wanted.items()

@@ -1,11 +1,14 @@
-"""What looking things up at other servers needs: a bounded memory, and one question at a time."""
+"""What looking things up at other servers needs: a bounded memory, one question at a time, and restraint."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Collection, Coroutine, Hashable
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from homeserver.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -42,6 +45,9 @@ class InFlight(Generic[K, V]):
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[V]] = {}
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The result of ``work``, or of the same work already going on; raises what it raises."""
         task = self._tasks.get(key)
@@ -63,3 +69,51 @@ class InFlight(Generic[K, V]):
         # Marks the exception as seen: with no asker left nobody else would look at it.
         if not task.cancelled():
             task.exception()
+
+
+async def wait_at_most(seconds: float, work: Collection[asyncio.Future[Any]]) -> None:
+    """Wait until all of it has ended, or so long; raises what any of it raised."""
+    if work:
+        done, _ = await asyncio.wait(work, timeout=seconds)
+        for each in done:
+            each.result()
+
+
+@dataclass(slots=True)
+class _Asked:
+    at: float
+    for_names: set[str] = field(default_factory=set)
+    answered: bool = False
+    again: bool = False
+
+
+class Restraint:
+    """Says whether a server may be asked again: after ``seconds``, and for a new name once before.
+
+    A server that has answered just now and is said to have something else since is worth a
+    second question; more than that would let anybody have it asked at will.
+    """
+
+    def __init__(self, clock: Clock, seconds: float, size: int) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._asked: Recent[str, _Asked] = Recent(size)
+
+    def allows(self, server_name: str, names: Collection[str]) -> bool:
+        """Whether to ask for names nothing is known of; if so, the server counts as asked."""
+        now = self._clock.monotonic()
+        last = self._asked.get(server_name)
+        if last is None or now >= last.at + self._seconds:
+            self._asked.put(server_name, _Asked(now, set(names)))
+            return True
+        if last.again or not last.answered or last.for_names.issuperset(names):
+            return False
+        last.again = True
+        last.for_names.update(names)
+        return True
+
+    def answered(self, server_name: str) -> None:
+        """The server has answered what it was asked last."""
+        last = self._asked.get(server_name)
+        if last is not None:
+            last.answered = True

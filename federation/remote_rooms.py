@@ -101,6 +101,10 @@ class FederationRooms:
             server, room_id, earliest_events=earliest, latest_events=latest, limit=limit
         )
 
+    async def ask_policy_server(self, server: str, event: Event) -> Mapping[str, Any]:
+        """A policy server's signatures on an event, by server and key id."""
+        return await self._client.ask_policy_server(server, event.pdu)
+
     async def directory(self, room_alias: str) -> tuple[str, list[str]]:
         """Room id and servers that the alias's server names."""
         reply = await self._client.query_directory(server_name_of(room_alias), room_alias)

@@ -36,8 +36,10 @@ def routes(
         _public("GET", f"{_V1}/version", queries.version),
         # Retrieving server keys
         _public("GET", f"{_KEY}/server", keys.own),
+        _public("GET", f"{_KEY}/server/{{keyId}}", keys.own),
         _public("POST", f"{_KEY}/query", keys.query),
         _public("GET", f"{_KEY}/query/{{serverName}}", keys.query_one),
+        _public("GET", f"{_KEY}/query/{{serverName}}/{{keyId}}", keys.query_one),
         # Transactions
         _server("PUT", f"{_V1}/send/{{txnId}}", transactions.receive_transaction, _MAX_TRANSACTION_BYTES),
         # PDUs

@@ -13,7 +13,7 @@ from homeserver.protocol.signing import BadSignature, verify_event_signature
 
 
 class Signer(NamedTuple):
-    """A server that must have signed, and those of its keys (id, base64) that count; one is enough."""
+    """A server that must have signed, and those of its keys (id, base64) that count: one at least."""
 
     server_name: str
     keys: tuple[tuple[str, str], ...]
@@ -41,12 +41,11 @@ def verdict(room_version: str, check: Check) -> str | None:
 
 
 def _failure(room_version: str, pdu: Mapping[str, Any], signer: Signer) -> str | None:
-    failure = f"{signer.server_name} signed with no key that is known and valid"
+    if not signer.keys:
+        return f"{signer.server_name} signed with no key that is known and valid"
     for key_id, key in signer.keys:
         try:
             verify_event_signature(dict(pdu), ROOM_VERSIONS[room_version], signer.server_name, key_id, key)
         except BadSignature as error:
-            failure = str(error)
-        else:
-            return None
-    return failure
+            return str(error)
+    return None

@@ -7,6 +7,7 @@ Specification: server-server API, "Request Authentication".
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +65,8 @@ def parse_authorization(header: str) -> RequestSignature:
     if scheme.lower() != SCHEME.lower() or len(header) > _MAX_HEADER_LENGTH:
         raise InvalidAuthorization(f"The Authorization header must use the scheme {SCHEME}")
     parameters = _parameters(rest.strip(" \t"))
+    # The specification writes it both ways.
+    parameters.setdefault("sig", parameters.get("signature", ""))
     missing = [name for name in ("origin", "key", "sig") if not parameters.get(name)]
     if missing:
         raise InvalidAuthorization(f"The Authorization header has no '{missing[0]}'")
@@ -73,20 +76,21 @@ def parse_authorization(header: str) -> RequestSignature:
 
 
 def signed_request(
-    signature: RequestSignature, *, method: str, uri: str, destination: str, content: Any | None
+    signatures: Sequence[RequestSignature], *, method: str, uri: str, destination: str, content: Any | None
 ) -> dict[str, Any]:
-    """The JSON object that a header signs, its signature included, ready to be verified.
+    """The JSON object that headers of one origin sign, their signatures included, ready to be verified.
 
     ``content`` is the parsed body, ``None`` when there was none.  ``destination`` is
-    the receiving server's name, which is signed even where the header leaves it out:
+    the receiving server's name, which is signed even where a header leaves it out:
     checking it against the header's is the caller's.
     """
+    origin = signatures[0].origin
     request: dict[str, Any] = {
         "method": method,
         "uri": uri,
-        "origin": signature.origin,
+        "origin": origin,
         "destination": destination,
-        "signatures": {signature.origin: {signature.key_id: signature.signature}},
+        "signatures": {origin: {each.key_id: each.signature for each in signatures}},
     }
     if content is not None:
         request["content"] = content

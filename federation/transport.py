@@ -231,7 +231,7 @@ def _not_connected(server_name: str, error: Exception) -> RemoteError:
 
 def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:
     """What a status other than 200 says, with the Matrix error if the body holds one."""
-    errcode, message = None, f"The server answered with status {status}"
+    errcode, message, retry_after_ms = None, f"The server answered with status {status}", None
     try:
         reply = decode(body)
     except InvalidJSON:
@@ -241,6 +241,8 @@ def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:
             errcode = reply["errcode"]
         if isinstance(reply.get("error"), str):
             message = reply["error"]
+        if _is_short_wait(reply.get("retry_after_ms")):
+            retry_after_ms = reply["retry_after_ms"]
     return RemoteError(
         server_name,
         message,
@@ -248,4 +250,10 @@ def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:
         transient=status == 429 or status >= 500,
         status=status,
         errcode=errcode,
+        retry_after_ms=retry_after_ms,
     )
+
+
+def _is_short_wait(value: Any) -> bool:
+    """Whether this is a number of milliseconds, of a day at most."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 24 * 3600 * 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,13 @@ from federation.joins import Joins
 from federation.key_routes import KeyRoutes
 from federation.key_store import DatabaseKeyStore
 from federation.keyring import Keyring
+from federation.notary import Notary
+from federation.published_keys import VerifyKey
 from federation.queries import LocalProfiles, Queries
 from federation.remote_rooms import FederationRooms
 from federation.routes import routes
 from federation.sender import Sender
+from federation.server_keys import OldKey
 from federation.srv import srv_lookup
 from federation.state_replies import StateReplies
 from federation.transactions import PATIENCE_SECONDS, ReceiveEdu, Transactions
@@ -85,18 +88,25 @@ async def open_federation(
     closing: AsyncExitStack,
     *,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    old_keys: Collection[OldKey] = (),
+    trusted_key_servers: Collection[str] = (),
 ) -> Federation:
     """Wire federation over a way to other servers, and begin to send; ``closing`` closes it.
 
     ``timeout`` in seconds is what other servers get for an answer, unless a request says otherwise.
+    ``old_keys`` are those this server signed with, ``trusted_key_servers`` the notaries it asks.
     """
     clock, server_name, key = core.clock, core.server_name, core.signing_key
     client = FederationClient(Transport(server_name=server_name, key=key, exchange=exchange, timeout=timeout))
+    key_store = DatabaseKeyStore(core.db)
     keyring = Keyring(
         server_name=server_name,
         own_keys=[key],
-        store=DatabaseKeyStore(core.db),
+        old_keys=[VerifyKey(old.key_id, old.verify_key_base64, old.expired_ts, True) for old in old_keys],
+        store=key_store,
         fetch=client.get_server_keys,
+        notaries=list(trusted_key_servers),
+        query=client.query_keys_via_notary,
         clock=clock,
     )
     closing.push_async_callback(keyring.close)
@@ -105,12 +115,17 @@ async def open_federation(
     key_routes = KeyRoutes(
         server_name=server_name,
         keys=[key],
-        old_keys=[],
-        fetch=client.get_server_keys,
-        allows=allows,
+        old_keys=list(old_keys),
+        notary=Notary(
+            server_name=server_name,
+            keys=[key],
+            store=key_store,
+            refresh=keyring.refresh,
+            allows=allows,
+            clock=clock,
+        ),
         clock=clock,
     )
-    closing.push_async_callback(key_routes.close)
     sender = Sender(
         db=core.db,
         events=core.events,

@@ -10,13 +10,15 @@ import structlog
 
 from homeserver.core import Core
 from homeserver.ephemeral import Ephemeral
-from homeserver.storage import transaction_ids
+from homeserver.storage import remote_keys, transaction_ids
 
 _log = structlog.get_logger()
 
 _HOUR_S = 3600.0
 #: Clients repeat a request within minutes; a day is what the longest absence on the road takes.
 _TRANSACTION_IDS_KEPT_MS = 24 * 3600 * 1000
+#: Of what other servers published as their keys; one takes about a kilobyte.
+_PUBLISHED_KEYS_KEPT = 50_000
 
 
 def start_chores(core: Core, ephemeral: Ephemeral) -> None:
@@ -26,12 +28,16 @@ def start_chores(core: Core, ephemeral: Ephemeral) -> None:
         before = core.clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
         await core.db.write(partial(transaction_ids.remove_older, before=before))
 
+    async def forget_published_keys() -> None:
+        await core.db.write(partial(remote_keys.forget_published, keep=_PUBLISHED_KEYS_KEPT))
+
     async def expire_typing() -> None:
         ephemeral.typing.expire()
 
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
         ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
+        ("old answers about keys", _HOUR_S, forget_published_keys),
         ("typing ends", 1.0, expire_typing),
         ("presence ends", 5.0, ephemeral.presence.expire),
     ):

@@ -49,7 +49,9 @@ def load_or_fail(path: Path) -> Config:
 def unusable_files(config: Config) -> Iterator[str]:
     """A sentence for every file that the configuration names and that does not hold what it should."""
     try:
-        parse_signing_key_file(config.signing_key.read_text())
+        key = parse_signing_key_file(config.signing_key.read_text())
+        if any(old.key_id == key.key_id for old in config.old_signing_keys):
+            yield f"old_signing_keys: {key.key_id} is the id of the key in signing_key; take one of them out"
     except ValueError as error:
         yield f"signing_key: {error}"
     for index, listener in enumerate(config.listeners):

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from homeserver.config_reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.protocol.ids import is_server_name
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
+from homeserver.protocol.signing import decode_base64
 from homeserver.ratelimit import Limit
 
 __all__ = ["Config", "ConfigErrors", "Mistake", "load_config"]
@@ -94,6 +95,18 @@ def _registration_token(text: str, _folder: Path) -> str:
     return text
 
 
+def _key_id(text: str, _folder: Path) -> str:
+    if not re.fullmatch(r"ed25519:[A-Za-z0-9_]{1,128}", text):
+        raise ValueError
+    return text
+
+
+def _public_key(text: str, _folder: Path) -> str:
+    if len(decode_base64(text)) != 32:
+        raise ValueError
+    return text.rstrip("=")
+
+
 ServerName: TypeAlias = Annotated[
     str, Rule("a server name: a DNS name or IP address, with :port if need be, and no https://", _server_name)
 ]
@@ -138,6 +151,21 @@ def _listeners(listeners: tuple[Listener, ...], _folder: Path) -> tuple[Listener
     if not listeners or len(set(fixed)) < len(fixed):
         raise ValueError
     return listeners
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldSigningKey:
+    """A key that events were signed with until ``expired_ts``, in milliseconds since the epoch."""
+
+    key_id: Annotated[str, Rule("the id of a key, such as ed25519:a_Ab12", _key_id)]
+    public_key: Annotated[str, Rule("an Ed25519 public key: 32 bytes in base64", _public_key)]
+    expired_ts: Annotated[int, _number(int, 0, 2**53 - 1)]
+
+
+def _old_signing_keys(keys: tuple[OldSigningKey, ...], _folder: Path) -> tuple[OldSigningKey, ...]:
+    if len({key.key_id for key in keys}) < len(keys):
+        raise ValueError
+    return keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +217,10 @@ class Federation:
     denied_addresses: tuple[AddressRange, ...] = ()
     allowed_domains: tuple[DomainPattern, ...] = ()
     denied_domains: tuple[DomainPattern, ...] = ()
+    #: Where other servers reach this one, as ``/.well-known/matrix/server`` says.
+    advertise: ServerName | None = None
+    #: Notaries that are asked for the keys of servers that do not give them themselves.
+    trusted_key_servers: tuple[ServerName, ...] = ()
 
     def allows(self, server_name: str) -> bool:
         """Whether to talk with a server: not denied, and allowed if only some are."""
@@ -261,6 +293,14 @@ class Config:
     public_base_url: (
         Annotated[str, Rule("a URL such as https://matrix.example.org, without ? or #", _base_url)] | None
     ) = None
+    old_signing_keys: Annotated[
+        tuple[OldSigningKey, ...],
+        Rule(
+            "a list of keys, each with a key_id of its own",
+            _old_signing_keys,
+            reads=tuple[OldSigningKey, ...],
+        ),
+    ] = ()
     registration: Registration = Registration()
     rate_limits: RateLimits = RateLimits()
     federation: Federation = Federation()

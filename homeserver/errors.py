@@ -63,8 +63,8 @@ class RemoteError(Exception):
     """Another server did not do what was asked of it.
 
     ``reachable`` says whether it answered at all, ``transient`` whether asking
-    again later could help; ``errcode`` and ``status`` are the peer's own when it
-    gave a Matrix error.
+    again later could help; ``errcode``, ``status`` and ``retry_after_ms`` are the peer's
+    own when it gave a Matrix error.
     """
 
     def __init__(
@@ -76,11 +76,13 @@ class RemoteError(Exception):
         transient: bool,
         status: int | None = None,
         errcode: str | None = None,
+        retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(f"{server_name}: {message}")
         self.server_name = server_name
         self.message = message
         self.reachable = reachable
+        self.retry_after_ms = retry_after_ms
         self.transient = transient
         self.status = status
         self.errcode = errcode

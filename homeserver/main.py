@@ -19,6 +19,8 @@ from aiohttp import web
 
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
+from federation.advertise import advertise_routes
+from federation.server_keys import OldKey
 from federation.wiring import Federation, open_federation, open_federation_api, open_https
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
@@ -89,6 +91,8 @@ class Server:
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
             }
+            # For whoever comes by this server's name, which may lead to either API.
+            advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
             start_chores(core, ephemeral)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
@@ -96,7 +100,8 @@ class Server:
         try:
             for listener in config.listeners:
                 dispatcher = Dispatcher(
-                    [route for name in listener.serves for route in tables[name]],
+                    [route for name in listener.serves for route in tables[name]]
+                    + (advertised if {"client", "federation"} & {*listener.serves} else []),
                     authenticate_user=people.sessions.authenticate,
                     authenticate_server=federation.authentication.authenticate_server,
                     rate_limiter=limiter,
@@ -139,6 +144,8 @@ async def _meet_other_servers(config: Config, core: Core, opened: contextlib.Asy
         allows,
         opened,
         timeout=settings.request_timeout,
+        old_keys=[OldKey(old.key_id, old.public_key, old.expired_ts) for old in config.old_signing_keys],
+        trusted_key_servers=settings.trusted_key_servers,
     )
 
 

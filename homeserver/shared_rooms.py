@@ -14,6 +14,7 @@ from homeserver.rooms.backfill import Backfill
 from homeserver.rooms.inbound import EventVerifier, Inbound
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.missing import Missing
+from homeserver.rooms.policy import Policy
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.remote_join import RemoteJoin
 
@@ -32,6 +33,8 @@ class SharedRooms:
 def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) -> SharedRooms:
     """Wire what rooms have to do with other servers."""
     missing = Missing(remote, core.events)
+    policy = Policy(remote, core.clock, core.server_name)
+    core.send.policy = policy
     inbound = Inbound(
         rooms=core.rooms,
         events=core.events,
@@ -41,6 +44,7 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
         outliers=core.outliers,
         missing=missing,
         verifier=verifier,
+        policy=policy,
     )
     adoption = Adoption(
         db=core.db,

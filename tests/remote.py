@@ -149,12 +149,15 @@ class Server:
         key: SigningKey | None = None,
         edu_receivers: Mapping[str, ReceiveEdu] | None = None,
         patience: float = 20.0,
+        **federation_options: Any,
     ) -> Server:
         """A server over ``db``, known to the network by its name; a restarted one keeps its key."""
         closing = AsyncExitStack()
         core = await open_core(db, network.clock, name, key or generate_signing_key("a_test"))
         closing.push_async_callback(core.background.close)
-        federation = await open_federation(core, wire(network, name), everybody, closing)
+        federation = await open_federation(
+            core, wire(network, name), everybody, closing, **federation_options
+        )
         server = cls(network, core, federation, closing)
         server.dispatcher = Dispatcher(
             await open_federation_api(

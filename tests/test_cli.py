@@ -339,3 +339,14 @@ def test_a_quick_start_goes_on_with_the_files_that_are_there(tmp_path: Path, ser
 
     assert (tmp_path / "signing.key").read_text() == key
     assert len(served) == 2
+
+
+def test_check_wants_a_signing_key_that_is_not_an_old_one(config: Path) -> None:
+    key = parse_signing_key_file(config.with_name("signing.key").read_text())
+    old = f"{{key_id: '{key.key_id}', public_key: '{key.verify_key_base64}', expired_ts: 1}}"
+    config.write_text(config.read_text() + f"old_signing_keys: [{old}]\n")
+
+    checked = inglenook("check", "--config", config)
+
+    assert checked.exit_code == 1
+    assert f"old_signing_keys: {key.key_id} is the id of the key in signing_key" in checked.stderr

@@ -14,7 +14,15 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from homeserver.config import Config, ConfigErrors, Federation, Listener, describe_listener, load_config
+from homeserver.config import (
+    Config,
+    ConfigErrors,
+    Federation,
+    Listener,
+    OldSigningKey,
+    describe_listener,
+    load_config,
+)
 from homeserver.ratelimit import Limit
 
 SAMPLE = Path(__file__).parent.parent / "config.sample.yaml"
@@ -214,6 +222,33 @@ def test_listeners_have_addresses_of_their_own(folder: Path, listeners: str, ok:
             "line 4: listeners: must be a list of at least one listener,"
             " each at an address and port of its own"
         ]
+
+
+def test_old_keys_are_public_keys_with_ids_of_their_own(folder: Path) -> None:
+    key = "qp4rp4PSZo0bL/XiqrhQyNcTrgiHxhBWmv4JNBzpjyQ"
+    lines = ["old_signing_keys:"]
+    for key_id, public_key, expired in (("ed25519:a", f"{key}=", 5), ("rsa:b", "hunter2", "'soon'")):
+        lines.append(f"  - {{key_id: '{key_id}', public_key: '{public_key}', expired_ts: {expired}}}")
+
+    config = load(folder, SMALLEST + "\n".join(lines[:2]))
+    assert config.old_signing_keys == (OldSigningKey(key_id="ed25519:a", public_key=key, expired_ts=5),)
+
+    assert mistakes_in(folder, SMALLEST + "\n".join(lines)) == [
+        "line 8: old_signing_keys[1].key_id: must be the id of a key, such as ed25519:a_Ab12",
+        "line 8: old_signing_keys[1].public_key: must be an Ed25519 public key: 32 bytes in base64",
+        "line 8: old_signing_keys[1].expired_ts: must be a whole number from 0 to 9007199254740991",
+    ]
+    assert mistakes_in(folder, SMALLEST + "\n".join([*lines[:2], lines[1]])) == [
+        "line 7: old_signing_keys: must be a list of keys, each with a key_id of its own"
+    ]
+
+
+def test_what_is_advertised_is_a_server_name(folder: Path) -> None:
+    text = SMALLEST + "federation: {advertise: 'https://matrix.example.org', trusted_key_servers: [a b]}\n"
+    assert [mistake.split(": ")[1] for mistake in mistakes_in(folder, text)] == [
+        "federation.advertise",
+        "federation.trusted_key_servers[0]",
+    ]
 
 
 def test_an_empty_section_means_its_defaults(folder: Path) -> None:

@@ -29,6 +29,10 @@ BEYOND_THE_LIST = {
     ("PUT", f"{_FEDERATION}/send_join/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
     ("PUT", f"{_FEDERATION}/send_leave/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
 }
+BEYOND_THE_LIST |= {
+    ("GET", "/_matrix/key/v2/server/{keyId}"): "older servers name a key",
+    ("GET", "/_matrix/key/v2/query/{serverName}/{keyId}"): "older servers name a key",
+}
 
 #: What a server cannot do without: accounts, rooms, sync.
 FOR_CLIENTS = """

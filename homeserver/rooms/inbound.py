@@ -21,6 +21,7 @@ from homeserver.protocol.signing import content_hash_matches
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.missing import Gap, Missing
 from homeserver.rooms.outliers import MissingAuthEvents, Outliers, authorise_by_auth_events
+from homeserver.rooms.policy import Policy, policy_server_of
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -58,6 +59,7 @@ class Inbound:
         outliers: Outliers,
         missing: Missing,
         verifier: EventVerifier,
+        policy: Policy,
     ) -> None:
         self._rooms = rooms
         self._events = events
@@ -67,6 +69,7 @@ class Inbound:
         self._outliers = outliers
         self._missing = missing
         self._verifier = verifier
+        self._policy = policy
 
     async def receive(
         self, origin: str, room_id: str, pdu: dict[str, Any], *, hand_on: bool = False
@@ -82,7 +85,8 @@ class Inbound:
         5. Allowed by its own auth events, else reject it.
         6. Fetch the events it builds on that are missing.
         7. Allowed by the state before it, else reject it.
-        8. Allowed by the room's current state, else soft-fail it.
+        8. Allowed by the room's current state, and recommended by its policy server if it
+           has one, else soft-fail it.
         9. Append it.
 
         Raises ``Dropped``.
@@ -127,6 +131,11 @@ class Inbound:
         auth = await self._auth_events(origin, room, event)
         rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
         gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
+        recommended: Event | None = event
+        policy_server = policy_server_of(room, event.type, event.state_key)
+        if policy_server is not None and not rejected:  # asked before the room lock is taken
+            recommended = await self._policy.recommended(policy_server, room.rules, event)
+            event = recommended or event
         async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
             # The same event may have come from another server, and be on its way to the disk.
             await room.settle()
@@ -139,7 +148,7 @@ class Inbound:
             if rejected or await self._refusal_at(room, event, before):  # step 7
                 flags = REJECTED
                 event = msgspec.structs.replace(event, rejected=True)
-            elif await self._refusal_at(room, event, room.state_ver):  # step 8
+            elif recommended is None or await self._refusal_at(room, event, room.state_ver):  # step 8
                 flags = SOFT_FAILED
             addition = Addition(
                 event=event,

@@ -16,14 +16,14 @@ import msgspec
 import structlog
 
 from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
-from homeserver.protocol.auth_rules import NotAllowed, auth_types_of, check_against_state
+from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.send import Draft, Send, current_state_of
+from homeserver.rooms.send import Draft, Send
 from homeserver.rooms.servers import servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
@@ -229,9 +229,10 @@ class Membership:
             addition = self._send.addition(room, event, auth)
             member = await self._states.member(room, sender)
         known = [*identifying_state(room), *([member.event] if member else [])]
+        event = await self._send.with_recommendation(room, event)
         signed = await self._remote.sign_invite(room, event, [one.pdu for one in known])
         async with self._here(room_id) as room:
-            await self._check_current(room, signed)
+            await self._send.check_current(room, signed)
             written = await self._timeline.stage(room, [msgspec.structs.replace(addition, event=signed)])
         return (await written)[0]
 
@@ -370,11 +371,6 @@ class Membership:
                 if not room.broken:
                     yield room
                     return
-
-    async def _check_current(self, room: Room, event: Event) -> None:
-        keys = auth_types_of(room.rules, event)
-        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
-        check_against_state(room.rules, event, current_state_of(room))
 
     async def _servers_to_ask(
         self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]

@@ -65,6 +65,10 @@ class RemoteRooms(Protocol):
         """``POST /get_missing_events``: PDUs between ``earliest`` and ``latest``."""
         ...
 
+    async def ask_policy_server(self, server: str, event: Event) -> Mapping[str, Any]:
+        """``POST /sign`` of a policy server: its signatures on an event, by server and key id."""
+        ...
+
     async def directory(self, room_alias: str) -> tuple[str, list[str]]:
         """``GET /query/directory`` of the alias's server: room id and servers."""
         ...

@@ -10,11 +10,12 @@ import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
-from homeserver.protocol.auth_rules import auth_types_for, check_against_state
+from homeserver.protocol.auth_rules import auth_types_for, auth_types_of, check_against_state
 from homeserver.protocol.event_format import InvalidEvent
 from homeserver.protocol.events import Event
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.compose import choose_prev_events, seal, template
+from homeserver.rooms.policy import Policy, PolicyServer, policy_server_of
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
@@ -41,7 +42,11 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
 
 
 class Send:
-    """Composes, checks and appends local events."""
+    """Composes, checks and appends local events.
+
+    ``policy`` has them signed by the policy servers of their rooms; without it there are
+    no other servers to ask.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Send:
         self._clock = clock
         self._server_name = server_name
         self._key = signing_key
+        self.policy: Policy | None = None
 
     async def send(self, room_id: str, draft: Draft, also: AlsoFor | None = None) -> StoredEvent:
         """Send one event; it is on disk when this returns.
@@ -67,7 +73,7 @@ class Send:
         ``also`` gives more work for the same transaction.  Raises ``NotAllowed`` when the
         auth rules refuse it, ``M_NOT_FOUND`` for a room this server does not know,
         ``M_FORBIDDEN`` for one it is not in, ``M_TOO_LARGE`` and ``M_BAD_JSON`` for an event
-        that cannot be.
+        that cannot be, and what ``Policy.signed`` does where the room's policy server has a say.
         """
         async with self._rooms.lock(room_id) as room:
             if not self._rooms.is_in(room):
@@ -78,18 +84,19 @@ class Send:
                 await room.settle()
                 room.check_sound()
                 return said
-            written = await self._timeline.stage(
-                room, [self.addition(room, event, auth)], None if also is None else also(event)
-            )
+            written = await self._stage(room, event, auth, also)
         return (await written)[0]
 
     async def stage(
         self, room: Room, draft: Draft, also: AlsoFor | None = None
     ) -> asyncio.Future[list[StoredEvent]]:
-        """The same up to the queued write (see ``Timeline.stage``).  Caller holds the room lock."""
+        """The same up to the queued write (see ``Timeline.stage``).  Caller holds the room lock.
+
+        Where the room has a policy server the future includes asking it, which is done
+        without the lock: the caller lets go of that before awaiting the future.
+        """
         event, auth = await self.compose(room, draft)
-        more = None if also is None else also(event)
-        return await self._timeline.stage(room, [self.addition(room, event, auth)], more)
+        return await self._stage(room, event, auth, also)
 
     def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
         """A composed event, ready to be appended on top of the room as it is."""
@@ -105,10 +112,62 @@ class Send:
 
         Caller holds the room lock.
         """
+        if self._policy_server(room, draft.type, draft.state_key) is not None:
+            # It will be put into the room later, and must not build on what may not be stored then.
+            await room.settle()
+            room.check_sound()
         pdu, auth = await self.template(room, draft)
         event = self.sealed(pdu, room)
         check_against_state(room.rules, event, current_state_of(room))
         return event, auth
+
+    async def with_recommendation(self, room: Room, event: Event) -> Event:
+        """A composed event with the signature of the room's policy server, if there is one.
+
+        Raises what ``Policy.signed`` does.  Caller does not hold the room lock: another server may be asked.
+        """
+        server = self._policy_server(room, event.type, event.state_key)
+        if server is None or self.policy is None:
+            return event
+        return await self.policy.signed(server, room.rules, event)
+
+    async def check_current(self, room: Room, event: Event) -> None:
+        """Raises ``NotAllowed`` where the room's current state does not allow an event.
+
+        Caller holds the room lock.
+        """
+        keys = auth_types_of(room.rules, event)
+        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
+        check_against_state(room.rules, event, current_state_of(room))
+
+    async def _stage(
+        self, room: Room, event: Event, auth: Sequence[StoredEvent], also: AlsoFor | None
+    ) -> asyncio.Future[list[StoredEvent]]:
+        addition = self.addition(room, event, auth)
+        if self._policy_server(room, event.type, event.state_key) is None:
+            more = None if also is None else also(event)
+            return await self._timeline.stage(room, [addition], more)
+        return asyncio.create_task(self._stage_recommended(room, addition, also))
+
+    async def _stage_recommended(
+        self, room: Room, addition: Addition, also: AlsoFor | None
+    ) -> list[StoredEvent]:
+        """Have the policy server sign an event, then put it into the room, as a fork if that has moved on.
+
+        It is given up where the room would not allow it any more.
+        """
+        event = await self.with_recommendation(room, addition.event)
+        async with self._rooms.lock(room.room_id) as locked:
+            if not self._rooms.is_in(locked):
+                raise forbidden("You are not in this room")
+            await self.check_current(locked, event)
+            more = None if also is None else also(event)
+            signed = msgspec.structs.replace(addition, event=event)
+            written = await self._timeline.stage(locked, [signed], more)
+        return await written
+
+    def _policy_server(self, room: Room, type_: str, state_key: str | None) -> PolicyServer | None:
+        return None if self.policy is None else policy_server_of(room, type_, state_key)
 
     async def template(self, room: Room, draft: Draft) -> tuple[dict[str, Any], list[StoredEvent]]:
         """The event without hashes and signatures, not checked; and its auth events."""

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from federation.keyring import Keyring
+from federation.published_keys import VerifyKey, usable
 from homeserver.storage import open_database
 from tests.remote import Network, Server
+
+
+async def keys_of(
+    keyring: Keyring, server_name: str, key_ids: Collection[str], at_ms: int
+) -> dict[str, VerifyKey]:
+    """Those of a server's keys that a keyring finds and that cover what was signed at a time."""
+    known = await keyring.keys_for_all({server_name: dict.fromkeys(key_ids, at_ms)})
+    return usable(known[server_name], key_ids, at_ms)
+
 
 #: Starts a server by its name.
 StartServer: TypeAlias = Callable[..., Awaitable[Server]]

@@ -86,7 +86,7 @@ def verify(asked: Asked) -> None:
     signature = parse_authorization(asked.headers["authorization"])
     assert (signature.origin, signature.destination) == (OUR_NAME, PEER_NAME)
     request = signed_request(
-        signature,
+        [signature],
         method=asked.method,
         uri=asked.raw_path,
         destination=PEER_NAME,
@@ -137,7 +137,7 @@ async def test_whose_fault_an_answer_is(
 ) -> None:
     peer.answers(answer)
     with pytest.raises(RemoteError) as caught:
-        await client.get_version(PEER_NAME)
+        await client.get_server_keys(PEER_NAME)
     error = caught.value
     assert (error.reachable, error.transient, error.status, error.errcode) == expected
     assert len(peer.asked) == 1
@@ -173,7 +173,7 @@ async def test_a_server_that_does_not_answer_in_time(client: FederationClient, d
 
 async def test_a_server_that_cannot_be_found(client: FederationClient) -> None:
     with pytest.raises(RemoteError, match="no such server") as caught:
-        await client.get_version("nowhere.example")
+        await client.get_server_keys("nowhere.example")
     assert (caught.value.reachable, caught.value.transient) == (False, False)
 
 
@@ -182,7 +182,7 @@ async def test_a_certificate_for_another_name_is_refused(
 ) -> None:
     directory.put("impostor.example", peer)
     with pytest.raises(RemoteError) as caught:
-        await client.get_version("impostor.example")
+        await client.get_server_keys("impostor.example")
     assert not caught.value.reachable
     assert not peer.asked
 
@@ -192,12 +192,12 @@ async def test_a_connection_is_only_used_for_the_name_it_was_verified_for(
 ) -> None:
     directory.put("second.example", peer)
     directory.put("impostor.example", peer)
-    await client.get_version(PEER_NAME)
-    await client.get_version("second.example")
-    await client.get_version(PEER_NAME)
+    await client.get_server_keys(PEER_NAME)
+    await client.get_server_keys("second.example")
+    await client.get_server_keys(PEER_NAME)
     assert len(peer.connections) == 2
     with pytest.raises(RemoteError):
-        await client.get_version("impostor.example")
+        await client.get_server_keys("impostor.example")
 
 
 async def test_an_unknown_authority_is_refused(directory: Directory, peer: Peer) -> None:
@@ -226,7 +226,7 @@ async def test_the_next_destination_is_tried_when_one_cannot_be_connected_to(
 ) -> None:
     refused = Destination("127.0.0.2", peer.port, PEER_NAME, PEER_NAME)
     directory.servers[PEER_NAME].insert(0, refused)
-    assert await client.get_version(PEER_NAME) == {}
+    assert await client.get_server_keys(PEER_NAME) == {}
 
 
 async def test_joining(client: FederationClient, peer: Peer) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from federation.event_signatures import FEW, KeyringVerifier
-from federation.keyring import Keyring, StoredKey
+from federation.keyring import Keyring
+from federation.published_keys import VerifyKey
 from federation.server_keys import OldKey, server_keys_response
 from homeserver.clock import FakeClock
 from homeserver.errors import RemoteError
@@ -20,10 +21,10 @@ DAY_MS = 24 * 3600 * 1000
 class NoStore:
     """Keeps nothing."""
 
-    async def load(self, server_name: str) -> list[StoredKey]:
-        return []
+    async def load(self, server_names: Any) -> dict[str, list[VerifyKey]]:
+        return {}
 
-    async def store(self, keys: Any) -> None:
+    async def store(self, server_name: str, keys: Any, answer: Any) -> None:
         return
 
 
@@ -47,10 +48,18 @@ class Peers:
         key, old_keys = self.keys[name]
         return server_keys_response(name, [key], old_keys, self.clock.now_ms())
 
+    async def query(self, notary: str, wanted: Any) -> list[dict[str, Any]]:
+        raise AssertionError("there is no notary to ask")
+
     def verifier(self) -> KeyringVerifier:
         own = generate_signing_key("a_own")
         keyring = Keyring(
-            server_name="here.example", own_keys=[own], store=NoStore(), fetch=self.fetch, clock=self.clock
+            server_name="here.example",
+            own_keys=[own],
+            store=NoStore(),
+            fetch=self.fetch,
+            query=self.query,
+            clock=self.clock,
         )
         return KeyringVerifier(keyring)
 
@@ -133,3 +142,32 @@ async def test_many_events_are_verified_by_another_process(peers: Peers) -> None
         await verifier.close()
 
     assert [index for index, verdict in enumerate(verdicts) if verdict is not None] == [7]
+
+
+async def test_every_signature_with_a_known_key_must_be_good(peers: Peers) -> None:
+    key, now = peers.server("a.example"), peers.clock.now_ms()
+    second = generate_signing_key("a_2")
+    peers.keys["a.example"] = (key, [OldKey(second.key_id, second.verify_key_base64, now + DAY_MS)])
+    good = event("a.example", key, at=now)
+    also_forged = event("a.example", key, at=now)
+    also_forged["signatures"]["a.example"] |= {
+        second.key_id: good["signatures"]["a.example"][key.key_id],
+    }
+    unknown = event("a.example", key, at=now)
+    unknown["signatures"]["a.example"]["ed25519:unknown"] = "AAAA"
+
+    verdicts = await peers.verifier().verify([good, also_forged, unknown], V11)
+
+    assert [verdict is None for verdict in verdicts] == [True, False, True]
+
+
+async def test_a_policy_servers_signature_is_not_its_servers(peers: Peers) -> None:
+    key, now = peers.server("a.example"), peers.clock.now_ms()
+    also_recommended = event("a.example", key, at=now)
+    also_recommended["signatures"]["a.example"]["ed25519:policy_server"] = "AAAA"
+    only_recommended = event("a.example", SigningKey("ed25519:policy_server", bytes(32)), at=now)
+
+    verdicts = await peers.verifier().verify([also_recommended, only_recommended], V11)
+
+    assert verdicts == [None, "a.example has not signed the event"]
+    assert peers.asked == ["a.example"]

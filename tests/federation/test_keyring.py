@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from federation.keyring import (
+from federation.keyring import Keyring
+from federation.notaries import BATCH, Wanted
+from federation.published_keys import (
     MAX_VALIDITY_MS,
+    Answer,
     InvalidServerKeys,
-    Keyring,
-    StoredKey,
     VerifyKey,
     read_server_keys,
 )
@@ -20,27 +21,33 @@ from federation.server_keys import OldKey, server_keys_response
 from homeserver.clock import FakeClock
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import BadSignature, SigningKey, generate_signing_key, sign_json
+from tests.federation.conftest import keys_of
 
 PEER = "peer.example"
 US = "us.example"
 HOUR_MS = 3600 * 1000
 OUR_KEY = generate_signing_key("ours")
+OUR_OLD_KEY = VerifyKey("ed25519:ours_once", generate_signing_key("x").verify_key_base64, 5000, expired=True)
 
 
 class MemoryStore:
     """A ``KeyStore`` that counts."""
 
     def __init__(self) -> None:
-        self.keys: dict[tuple[str, str], StoredKey] = {}
+        self.keys: dict[tuple[str, str], VerifyKey] = {}
+        self.answers: list[Answer] = []
         self.loads = 0
 
-    async def load(self, server_name: str) -> list[StoredKey]:
+    async def load(self, server_names: Collection[str]) -> dict[str, list[VerifyKey]]:
         self.loads += 1
         await asyncio.sleep(0)
-        return [key for key in self.keys.values() if key.server_name == server_name]
+        return {
+            name: [key for (server, _), key in self.keys.items() if server == name] for name in server_names
+        }
 
-    async def store(self, keys: Sequence[StoredKey]) -> None:
-        self.keys.update({(key.server_name, key.key_id): key for key in keys})
+    async def store(self, server_name: str, keys: Collection[VerifyKey], answer: Answer | None) -> None:
+        self.keys.update({(server_name, key.key_id): key for key in keys})
+        self.answers += [answer] if answer else []
 
 
 class World:
@@ -57,7 +64,13 @@ class World:
 
     def restarted(self) -> Keyring:
         return Keyring(
-            server_name=US, own_keys=[OUR_KEY], store=self.store, fetch=self.fetch, clock=self.clock
+            server_name=US,
+            own_keys=[OUR_KEY],
+            old_keys=[OUR_OLD_KEY],
+            store=self.store,
+            fetch=self.fetch,
+            query=self.query,
+            clock=self.clock,
         )
 
     def publish(self, *keys: SigningKey, old: Sequence[OldKey] = (), lifetime_ms: int = 24 * HOUR_MS) -> None:
@@ -70,8 +83,11 @@ class World:
             raise RemoteError(server_name, "down", reachable=False, transient=True)
         return self.published
 
+    async def query(self, notary: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+        raise AssertionError("there is no notary to ask")
+
     async def find(self, *key_ids: str, until: int = 0) -> set[str]:
-        return set(await self.keyring.keys_for(PEER, key_ids, until))
+        return set(await keys_of(self.keyring, PEER, key_ids, until))
 
     def signed(self, key: SigningKey | None = None) -> dict[str, Any]:
         return sign_json({"hello": "world"}, PEER, key or self.key)
@@ -90,7 +106,7 @@ async def test_a_servers_key_is_fetched_once_and_verifies(world: World) -> None:
 
 
 async def test_the_key_itself_is_given(world: World) -> None:
-    keys = await world.keyring.keys_for(PEER, ["ed25519:a"], 0)
+    keys = await keys_of(world.keyring, PEER, ["ed25519:a"], 0)
     valid_until = world.clock.now_ms() + 24 * HOUR_MS
     assert keys == {"ed25519:a": VerifyKey("ed25519:a", world.key.verify_key_base64, valid_until)}
 
@@ -104,7 +120,9 @@ async def test_stored_keys_survive_a_restart(world: World) -> None:
 
 async def test_own_keys_are_known_without_asking(world: World) -> None:
     await world.keyring.verify_json(US, sign_json({}, US, OUR_KEY))
-    assert await world.keyring.keys_for(US, ["ed25519:other"], 0) == {}
+    assert await keys_of(world.keyring, US, ["ed25519:other"], 0) == {}
+    assert await keys_of(world.keyring, US, [OUR_OLD_KEY.key_id], 5000) == {OUR_OLD_KEY.key_id: OUR_OLD_KEY}
+    assert await keys_of(world.keyring, US, [OUR_OLD_KEY.key_id], 5001) == {}
     assert (world.asked, world.store.loads) == (0, 0)
 
 
@@ -135,6 +153,23 @@ async def test_a_server_that_fails_is_left_alone_for_a_while(world: World) -> No
 async def test_made_up_key_ids_do_not_make_us_ask_again_and_again(world: World) -> None:
     for number in range(10):
         assert await world.find(f"ed25519:x{number}") == set()
+    assert world.asked == 2
+    world.clock.advance(61)
+    assert await world.find("ed25519:x0") == set()
+    assert world.asked == 3
+
+
+async def test_a_key_that_was_made_just_now_is_looked_for_once_at_once(world: World) -> None:
+    await world.find("ed25519:a")
+    fresh = generate_signing_key("b")
+    world.publish(fresh)
+    await world.keyring.verify_json(PEER, world.signed(fresh))
+    assert world.asked == 2
+
+
+async def test_a_key_that_is_not_there_is_not_looked_for_twice(world: World) -> None:
+    for _ in range(3):
+        assert await world.find("ed25519:b") == set()
     assert world.asked == 1
 
 
@@ -154,7 +189,7 @@ async def test_a_key_past_its_validity_does_not_verify_when_the_server_is_gone(w
     world.clock.advance(25 * 3600)
     with pytest.raises(BadSignature, match="known and valid"):
         await world.keyring.verify_json(PEER, world.signed())
-    await world.keyring.verify_json(PEER, world.signed(), min_valid_until_ms=0)
+    assert await world.find("ed25519:a", until=0) == {"ed25519:a"}
 
 
 async def test_a_servers_word_counts_for_seven_days(world: World) -> None:
@@ -282,3 +317,194 @@ def test_our_own_keys_as_we_publish_them() -> None:
         ("ed25519:second", 5000 + HOUR_MS),
         ("ed25519:old", 1000),
     }
+
+
+async def test_a_known_key_is_never_replaced_by_another_of_its_id(world: World) -> None:
+    await world.find("ed25519:a")
+    impostor, fresh = SigningKey("ed25519:a", bytes(32)), generate_signing_key("b")
+    world.clock.advance(61)
+    world.publish(impostor)
+    assert await world.find("ed25519:b") == set()
+    world.clock.advance(61)
+    world.publish(impostor, fresh)
+
+    assert await world.find("ed25519:b") == {"ed25519:b"}
+
+    assert world.store.keys[PEER, "ed25519:a"].key_base64 == world.key.verify_key_base64
+    assert [answer.key_ids for answer in world.store.answers] == [("ed25519:a",)]
+    with pytest.raises(BadSignature):
+        await world.keyring.verify_json(PEER, world.signed(impostor))
+
+
+async def test_a_key_may_be_taken_into_use_again(world: World) -> None:
+    fresh = generate_signing_key("b")
+    world.publish(fresh, old=[OldKey("ed25519:a", world.key.verify_key_base64, world.clock.now_ms() - 1)])
+    await world.keyring.verify_json(PEER, world.signed(fresh))
+    world.clock.advance(61)
+    world.publish(world.key)
+    await world.keyring.verify_json(PEER, world.signed())
+
+
+NOTARY_KEY = generate_signing_key("notary")
+
+
+class Town(World):
+    """Many servers, some of which are gone, and notaries that know them all."""
+
+    def __init__(self, *notaries: str, deadline: float = 60.0) -> None:
+        self.notaries = notaries
+        self.deadline = deadline
+        self.gone: set[str] = set()
+        self.silent = asyncio.Event()
+        self.silent_servers: set[str] = set()
+        self.keys: dict[str, SigningKey] = {}
+        self.queries: list[tuple[str, Wanted]] = []
+        self.asking = self.most_at_once = 0
+        super().__init__()
+
+    def restarted(self) -> Keyring:
+        return Keyring(
+            server_name=US,
+            own_keys=[OUR_KEY],
+            store=self.store,
+            fetch=self.fetch,
+            notaries=self.notaries,
+            query=self.query,
+            clock=self.clock,
+            deadline=self.deadline,
+        )
+
+    def server(self, name: str) -> SigningKey:
+        return self.keys.setdefault(name, generate_signing_key("a"))
+
+    def answer(self, name: str) -> dict[str, Any]:
+        key = NOTARY_KEY if name in self.notaries else self.server(name)
+        return server_keys_response(name, [key], [], self.clock.now_ms())
+
+    async def fetch(self, server_name: str) -> Mapping[str, Any]:
+        self.asked += 1
+        self.asking += 1
+        self.most_at_once = max(self.most_at_once, self.asking)
+        try:
+            await (self.silent.wait() if server_name in self.silent_servers else asyncio.sleep(0))
+        finally:
+            self.asking -= 1
+        if server_name in self.gone:
+            raise RemoteError(server_name, "gone", reachable=False, transient=True)
+        return self.answer(server_name)
+
+    async def query(self, notary: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+        self.queries.append((notary, wanted))
+        await asyncio.sleep(0)
+        return [sign_json(self.answer(name), notary, NOTARY_KEY) for name in wanted]
+
+
+async def test_the_keys_of_many_servers_are_asked_for_at_once_and_each_once() -> None:
+    town = Town()
+    wanted = {f"{number}.example": {"ed25519:a": 0} for number in range(500)}
+
+    one, other = await asyncio.gather(town.keyring.keys_for_all(wanted), town.keyring.keys_for_all(wanted))
+
+    assert one == other
+    assert all(one[name]["ed25519:a"].key_base64 == town.keys[name].verify_key_base64 for name in wanted)
+    assert town.asked == 500
+    assert 100 <= town.most_at_once <= 200
+    assert town.store.loads == 1
+
+
+async def test_a_server_that_never_answers_holds_up_nobody_for_long() -> None:
+    town = Town(deadline=1.0)
+    town.silent_servers = {"silent.example"}
+
+    found = await town.keyring.keys_for_all(
+        {"silent.example": {"ed25519:a": 0}, "quick.example": {"ed25519:a": 0}}
+    )
+
+    assert set(found["quick.example"]) == {"ed25519:a"}
+    assert found["silent.example"] == {}
+    town.silent.set()
+    assert await keys_of(town.keyring, "silent.example", ["ed25519:a"], 0)
+    assert town.asked == 2
+    await town.keyring.close()
+
+
+async def test_notaries_are_asked_for_what_servers_do_not_give_many_at_a_time() -> None:
+    town = Town("notary.example")
+    town.gone = {f"{number}.gone.example" for number in range(BATCH + 50)}
+    now = town.clock.now_ms()
+    wanted = {name: {"ed25519:a": now} for name in (*town.gone, "here.example")}
+
+    found = await town.keyring.keys_for_all(wanted)
+
+    assert {name for name in wanted if "ed25519:a" in found[name]} == set(wanted)
+    assert sorted(len(asked) for _, asked in town.queries) == [50, BATCH]
+    assert all(keys == {"ed25519:a": now} for _, asked in town.queries for keys in asked.values())
+    town.gone.add("notary.example")
+    assert await town.keyring.keys_for_all(wanted) == found
+    assert len(town.queries) == 2
+
+
+async def test_the_next_notary_is_asked_when_one_does_not_help() -> None:
+    town = Town("first.example", "second.example")
+    town.gone = {"gone.example", "first.example"}  # the first one's own key cannot be had
+
+    assert await keys_of(town.keyring, "gone.example", ["ed25519:a"], 0)
+
+    assert [notary for notary, _ in town.queries] == ["first.example", "second.example"]
+
+
+async def test_a_notary_is_not_asked_again_and_again() -> None:
+    town = Town("notary.example")
+    town.gone = {"gone.example", "notary.example"}
+    for _ in range(3):
+        assert await keys_of(town.keyring, "gone.example", ["ed25519:a"], 0) == {}
+    assert len(town.queries) == 1
+    town.clock.advance(61)
+    assert await keys_of(town.keyring, "gone.example", ["ed25519:a"], 0) == {}
+    assert len(town.queries) == 2
+
+
+@pytest.mark.parametrize("lie", ["unsigned", "forged", "of another", "another's key"])
+async def test_what_a_notary_makes_up_is_not_believed(lie: str) -> None:
+    town = Town("notary.example")
+    town.gone = {"gone.example"}
+    forger = SigningKey("ed25519:a", bytes(32))
+    answers: dict[str, dict[str, Any]] = {
+        "unsigned": town.answer("gone.example"),
+        "forged": sign_json(
+            {**town.answer("gone.example"), "valid_until_ts": 1}, "notary.example", NOTARY_KEY
+        ),
+        "of another": sign_json(town.answer("else.example"), "notary.example", NOTARY_KEY),
+        "another's key": sign_json(
+            server_keys_response("gone.example", [forger], [], town.clock.now_ms()), "notary.example", forger
+        ),
+    }
+
+    async def query(notary: str, wanted: Wanted) -> list[Mapping[str, Any]]:
+        return [answers[lie]]
+
+    town.query = query  # type: ignore[method-assign]
+    town.keyring = town.restarted()
+
+    assert await keys_of(town.keyring, "gone.example", ["ed25519:a"], 0) == {}
+    assert await keys_of(town.keyring, "else.example", ["ed25519:b"], 0) == {}
+
+
+async def test_an_old_answer_from_a_notary_brings_no_key_back_into_use() -> None:
+    town = Town("notary.example")
+    key, now = town.server(PEER), town.clock.now_ms()
+    ended = OldKey("ed25519:a", key.verify_key_base64, now - HOUR_MS)
+    replay = town.answer(PEER)
+
+    async def fetch(server_name: str) -> Mapping[str, Any]:
+        if server_name == PEER:
+            return server_keys_response(PEER, [generate_signing_key("b")], [ended], now)
+        return town.answer(server_name)
+
+    town.fetch = fetch  # type: ignore[method-assign]
+    town.answer = lambda name: replay if name == PEER else Town.answer(town, name)  # type: ignore[method-assign]
+    town.keyring = town.restarted()
+
+    assert await keys_of(town.keyring, PEER, ["ed25519:a"], now) == {}
+    assert town.queries
+    assert town.store.keys[PEER, "ed25519:a"].valid_until_ms == ended.expired_ts

@@ -55,7 +55,9 @@ def test_a_receiver_can_verify_what_was_written(content: dict[str, Any] | None) 
     signature = parse_authorization(header_for(content))
 
     def verify(uri: str, destination: str, received: dict[str, Any] | None) -> None:
-        request = signed_request(signature, method="PUT", uri=uri, destination=destination, content=received)
+        request = signed_request(
+            [signature], method="PUT", uri=uri, destination=destination, content=received
+        )
         verify_json(request, "origin.example", "ed25519:key1", KEY.verify_key_base64)
 
     verify("/_matrix/x?y=%24z", "destination.example", content)
@@ -76,6 +78,7 @@ def test_a_receiver_can_verify_what_was_written(content: dict[str, Any] | None) 
         'ORIGIN="origin.example:8448",Destination="destination.example",KEY="ed25519:key1",sig="ABC+/def"',
         'origin="origin\\.example:8448",destination="destination.example",key="ed25519:\\key1",sig="ABC+/def"',
         'origin="origin.example:8448",destination="destination.example",key="ed25519:key1",sig="ABC+/def",x="a,b"',
+        'origin="origin.example:8448",destination=destination.example,key="ed25519:key1",signature="ABC+/def"',
         '  origin = "origin.example:8448",key="ed25519:key1",sig="ABC+/def",destination=destination.example,',
     ],
 )

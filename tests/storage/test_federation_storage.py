@@ -6,24 +6,43 @@ from homeserver.storage import destinations, inbound_pdus, outbox, received_tran
 from homeserver.storage.database import Database
 from homeserver.storage.destinations import Destination
 from homeserver.storage.inbound_pdus import InboundPdu
-from homeserver.storage.remote_keys import RemoteKey
+from homeserver.storage.remote_keys import PublishedKeys, RemoteKey
 
 
-async def test_keys_replace_those_of_the_same_id(database: Database) -> None:
-    first, second = (
-        RemoteKey("a.example", "ed25519:1", "old", 1),
-        RemoteKey("a.example", "ed25519:1", "new", 2),
-    )
+async def test_what_is_new_about_a_key_is_kept_but_not_another_key_by_its_id(database: Database) -> None:
+    first, second = (RemoteKey("a.example", f"ed25519:{number}", "key", 1) for number in (1, 2))
+    elsewhere = RemoteKey("b.example", "ed25519:1", "key of b", 9)
+    await database.write(lambda tx: remote_keys.put(tx, [first, second, elsewhere]))
+    ended = RemoteKey("a.example", "ed25519:1", "key", 5, expired=True)
     await database.write(
-        lambda tx: remote_keys.put(tx, [first, RemoteKey("a.example", "ed25519:2", "other", 3)])
+        lambda tx: remote_keys.put(tx, [ended, RemoteKey("a.example", "ed25519:2", "hostile", 7)])
     )
-    await database.write(lambda tx: remote_keys.put(tx, [second]))
 
-    found = {key.key_id: key for key in await remote_keys.of_server(database.read, "a.example")}
+    found = await remote_keys.of_servers(database.read, ["a.example", "c.example"])
 
-    assert found["ed25519:1"] == second
-    assert set(found) == {"ed25519:1", "ed25519:2"}
-    assert await remote_keys.of_server(database.read, "b.example") == []
+    assert sorted(found, key=lambda key: key.key_id) == [ended, second]
+    assert await remote_keys.of_servers(database.read, ["b.example"]) == [elsewhere]
+
+
+async def test_the_newest_answer_with_a_key_is_kept(database: Database) -> None:
+    def answer(key_id: str, fetched_at: int, server: str = "a.example") -> PublishedKeys:
+        return PublishedKeys(server, key_id, fetched_at, b"%d" % fetched_at)
+
+    for each in (
+        answer("k1", 10),
+        answer("k2", 20),
+        answer("k1", 30),
+        answer("k2", 5),
+        answer("k1", 40, "b"),
+    ):
+        await database.write(lambda tx, each=each: remote_keys.put_published(tx, [each]))  # type: ignore[misc]
+
+    found = await remote_keys.published_by(database.scan, ["a.example", "c.example"])
+    assert found == [answer("k1", 30), answer("k2", 20)]
+
+    assert await database.write(lambda tx: remote_keys.forget_published(tx, 2)) == 1
+    assert await remote_keys.published_by(database.scan, ["a.example"]) == [answer("k1", 30)]
+    assert await database.write(lambda tx: remote_keys.forget_published(tx, 2)) == 0
 
 
 async def test_destinations_that_work_advance_together(database: Database) -> None:
