@@ -16,11 +16,15 @@ from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
+from client_api.moments import MomentsApi
+from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
+from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
 from client_api.rooms import RoomsApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
+from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
 from homeserver.web import Access, Route
@@ -48,6 +52,10 @@ class ClientApi:
     messages: MessagesApi
     ephemeral: EphemeralApi
     to_device: ToDeviceApi
+    public_rooms: PublicRoomsApi
+    spaces: SpacesApi
+    moments: MomentsApi
+    openid: OpenIdApi
 
 
 def client_routes(api: ClientApi) -> list[Route]:
@@ -122,6 +130,7 @@ def _user_rows(api: ClientApi) -> list[Route]:
         Route("GET", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags", data.tags),
         Route("PUT", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", data.set_tag),
         Route("DELETE", "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}", data.remove_tag),
+        Route("POST", "/_matrix/client/v3/user/{userId}/openid/request_token", api.openid.request_token),
         Route("POST", "/_matrix/client/v3/user/{userId}/filter", api.filters.define),
         Route("GET", "/_matrix/client/v3/user/{userId}/filter/{filterId}", api.filters.definition),
         Route("GET", "/_matrix/client/v3/pushrules/", rules.all_rulesets),
@@ -152,6 +161,11 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("DELETE", alias, directory.remove_alias),
         Route("GET", "/_matrix/client/v3/directory/list/room/{roomId}", directory.visibility, _PUBLIC),
         Route("PUT", "/_matrix/client/v3/directory/list/room/{roomId}", directory.set_visibility),
+        Route("GET", "/_matrix/client/v3/publicRooms", api.public_rooms.list),
+        Route("POST", "/_matrix/client/v3/publicRooms", api.public_rooms.search),
+        Route("GET", "/_matrix/client/v1/room_summary/{roomIdOrAlias}", api.spaces.summary, _MAYBE),
+        Route("GET", "/_matrix/client/v1/rooms/{roomId}/hierarchy", api.spaces.hierarchy),
+        Route("GET", "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", api.moments.closest),
         Route("POST", "/_matrix/client/v3/join/{roomIdOrAlias}", membership.join, limit="join"),
         Route("POST", "/_matrix/client/v3/knock/{roomIdOrAlias}", membership.knock, limit="join"),
         Route("POST", f"{room}/join", membership.join_by_id, limit="join"),

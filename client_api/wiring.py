@@ -11,16 +11,21 @@ from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
+from client_api.moments import MomentsApi
+from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
+from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
 from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
+from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
 from homeserver.core import Core
 from homeserver.ephemeral import Ephemeral
+from homeserver.finding import Finding
 from homeserver.people import People
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.reading import Reading
@@ -36,10 +41,11 @@ def wire_client_api(
     ephemeral: Ephemeral,
     reading: Reading,
     *,
+    finding: Finding,
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
 ) -> ClientApi:
-    """The modules that answer clients; the two options are what clients are told of the server."""
+    """The modules that answer clients; the last two are what clients are told of the server."""
     return ClientApi(
         discovery=DiscoveryApi(default_room_version=default_room_version, public_base_url=public_base_url),
         accounts=AccountApi(
@@ -65,4 +71,8 @@ def wire_client_api(
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
+        public_rooms=PublicRoomsApi(finding.published, core.server_name),
+        spaces=SpacesApi(finding.hierarchy, actions.directory),
+        moments=MomentsApi(finding.moments),
+        openid=OpenIdApi(people.openid, core.server_name),
     )

@@ -26,6 +26,8 @@ _V2: Final = "/_matrix/federation/v2"
 STATE_MAX_BYTES: Final = 256 * 1024 * 1024
 STATE_TIMEOUT_SECONDS: Final = 180.0
 SEND_TIMEOUT_SECONDS: Final = 60.0
+#: Somebody waits for the answer, and it can do without.
+QUESTION_TIMEOUT_SECONDS: Final = 10.0
 KEYS_MAX_BYTES: Final = 256 * 1024
 #: Somebody waits for the keys of many servers, some of which are gone for good.
 KEYS_TIMEOUT_SECONDS: Final = 10.0
@@ -242,23 +244,51 @@ class FederationClient:
         _strings(server_name, reply, "servers")
         return reply
 
-    async def public_rooms(
-        self,
-        server_name: str,
-        *,
-        limit: int | None = None,
-        since: str | None = None,
-        search_filter: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """A page of the server's public rooms: ``chunk``, a list of objects, and page tokens."""
-        content: dict[str, Any] = {
-            name: value
-            for name, value in (("limit", limit), ("since", since), ("filter", search_filter))
-            if value is not None
-        }
-        reply = await self.request("POST", server_name, f"{_V1}/publicRooms", content=content)
+    async def public_rooms(self, server_name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of the server's published rooms: ``chunk``, a list of objects, and page tokens.
+
+        ``wanted`` is the body of the request: ``limit``, ``since``, ``filter`` and networks.
+        """
+        reply = await self.request("POST", server_name, f"{_V1}/publicRooms", content=wanted)
         _objects(server_name, reply, "chunk")
         return reply
+
+    async def hierarchy(
+        self, server_name: str, room_id: str, *, suggested_only: bool = False
+    ) -> dict[str, Any]:
+        """A space as far as the server knows it: ``room`` (an object), ``children`` and more."""
+        reply = await self.request(
+            "GET",
+            server_name,
+            f"{_V1}/hierarchy/{path_segment(room_id)}",
+            query={"suggested_only": "true" if suggested_only else "false"},
+            timeout=QUESTION_TIMEOUT_SECONDS,
+        )
+        _object(server_name, reply, "room")
+        return reply
+
+    async def timestamp_to_event(
+        self, server_name: str, room_id: str, ts: int, direction: str
+    ) -> tuple[str, int]:
+        """Id and time of the event closest to a time, after (``f``) or before it (``b``)."""
+        reply = await self.request(
+            "GET",
+            server_name,
+            f"{_V1}/timestamp_to_event/{path_segment(room_id)}",
+            query={"ts": str(ts), "dir": direction},
+            timeout=QUESTION_TIMEOUT_SECONDS,
+        )
+        event_id, found_ts = reply.get("event_id"), reply.get("origin_server_ts")
+        if not isinstance(event_id, str) or not isinstance(found_ts, int):
+            raise malformed(server_name, "The response names no event")
+        return event_id, found_ts
+
+    async def exchange_third_party_invite(
+        self, server_name: str, room_id: str, event: Mapping[str, Any]
+    ) -> None:
+        """Have the inviting server turn a third-party invite, now redeemed, into an invite."""
+        path = f"{_V1}/exchange_third_party_invite/{path_segment(room_id)}"
+        await self.request("PUT", server_name, path, content=event)
 
     # Keys of servers.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from homeserver.errors import invalid_param, not_found
+from homeserver.errors import MatrixError, invalid_param, not_found
 from homeserver.protocol.ids import is_room_alias, is_user_id, server_name_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import rooms as room_storage
@@ -54,6 +54,10 @@ class Queries:
         if not is_user_id(user_id) or server_name_of(user_id) != self._server_name:
             raise invalid_param("'user_id' is not a user of this server")
         return await self._profiles.local_profile(user_id, request.query.get("field"))
+
+    async def unknown(self, request: Request) -> Reply:
+        """``GET /query/{queryType}``: 404 ``M_UNRECOGNIZED`` for a query that nobody has specified."""
+        raise MatrixError(404, "M_UNRECOGNIZED", "There is no query of that type")
 
     async def version(self, request: Request) -> Reply:
         """``GET /version``."""

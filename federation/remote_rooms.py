@@ -101,6 +101,10 @@ class FederationRooms:
             server, room_id, earliest_events=earliest, latest_events=latest, limit=limit
         )
 
+    async def timestamp_to_event(self, server: str, room_id: str, ts: int, direction: str) -> tuple[str, int]:
+        """Id and time of the event closest to a time, after it (``f``) or before (``b``)."""
+        return await self._client.timestamp_to_event(server, room_id, ts, direction)
+
     async def ask_policy_server(self, server: str, event: Event) -> Mapping[str, Any]:
         """A policy server's signatures on an event, by server and key id."""
         return await self._client.ask_policy_server(server, event.pdu)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from federation.events import Events
+from federation.finding import FindingEndpoints
 from federation.invites import InviteEndpoints
 from federation.joins import Joins
 from federation.key_routes import KeyRoutes
+from federation.openid import OpenIdEndpoint
 from federation.queries import Queries
+from federation.third_party_invites import ThirdPartyInviteEndpoints
 from federation.transactions import Transactions
 from homeserver.web import Access, Handler, Route
 
@@ -29,6 +32,9 @@ def routes(
     joins: Joins,
     invites: InviteEndpoints,
     queries: Queries,
+    third_party_invites: ThirdPartyInviteEndpoints,
+    finding: FindingEndpoints,
+    openid: OpenIdEndpoint,
 ) -> list[Route]:
     """Every endpoint for other servers."""
     return [
@@ -47,6 +53,7 @@ def routes(
         # Backfilling and retrieving missing events
         _server("GET", f"{_V1}/backfill/{{roomId}}", events.backfill),
         _server("POST", f"{_V1}/get_missing_events/{{roomId}}", events.get_missing_events),
+        _server("GET", f"{_V1}/timestamp_to_event/{{roomId}}", finding.timestamp_to_event),
         # Retrieving events
         _server("GET", f"{_V1}/event/{{eventId}}", events.event),
         _server("GET", f"{_V1}/state/{{roomId}}", events.state),
@@ -65,9 +72,20 @@ def routes(
         _server("GET", f"{_V1}/make_leave/{{roomId}}/{{userId}}", joins.make_leave),
         _server("PUT", f"{_V1}/send_leave/{{roomId}}/{{eventId}}", joins.send_leave_v1),
         _server("PUT", f"{_V2}/send_leave/{{roomId}}/{{eventId}}", joins.send_leave_v2),
+        # Third-party invites
+        _server("PUT", f"{_V1}/exchange_third_party_invite/{{roomId}}", third_party_invites.exchange),
+        _public("PUT", f"{_V1}/3pid/onbind", third_party_invites.on_bind),
+        # Published room directory
+        _server("GET", f"{_V1}/publicRooms", finding.public_rooms),
+        _server("POST", f"{_V1}/publicRooms", finding.search_public_rooms),
+        # Spaces
+        _server("GET", f"{_V1}/hierarchy/{{roomId}}", finding.hierarchy),
         # Querying for information
         _server("GET", f"{_V1}/query/directory", queries.directory),
         _server("GET", f"{_V1}/query/profile", queries.profile),
+        _server("GET", f"{_V1}/query/{{queryType}}", queries.unknown),
+        # OpenID
+        _public("GET", f"{_V1}/openid/userinfo", openid.user_info),
     ]
 
 

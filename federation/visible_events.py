@@ -38,6 +38,11 @@ class VisibleEvents:
             for stored in events
         ]
 
+    async def among(self, room: Room, server_name: str, events: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """Those of the events that some user of a server may see."""
+        memberships: dict[int, list[str]] = {}
+        return [stored for stored in events if await self._may_see(room, server_name, stored, memberships)]
+
     async def _may_see(
         self, room: Room, server_name: str, stored: StoredEvent, memberships: dict[int, list[str]]
     ) -> bool:

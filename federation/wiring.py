@@ -11,18 +11,21 @@ from random import SystemRandom
 
 import aiodns
 
+from federation import key_validity
 from federation.addresses import DENIED_BY_DEFAULT, AddressPolicy, address_policy
 from federation.auth import ServerAuthentication
 from federation.client import FederationClient
 from federation.discovery import Discovery, PermittedServers
 from federation.event_signatures import KeyringVerifier
 from federation.events import Events
+from federation.finding import FindingEndpoints
 from federation.invites import InviteEndpoints
 from federation.joins import Joins
 from federation.key_routes import KeyRoutes
 from federation.key_store import DatabaseKeyStore
 from federation.keyring import Keyring
 from federation.notary import Notary
+from federation.openid import OpenIdEndpoint
 from federation.published_keys import VerifyKey
 from federation.queries import LocalProfiles, Queries
 from federation.remote_rooms import FederationRooms
@@ -31,6 +34,7 @@ from federation.sender import Sender
 from federation.server_keys import OldKey
 from federation.srv import srv_lookup
 from federation.state_replies import StateReplies
+from federation.third_party_invites import ThirdPartyInviteEndpoints
 from federation.transactions import PATIENCE_SECONDS, ReceiveEdu, Transactions
 from federation.transport import (
     DEFAULT_TIMEOUT_SECONDS,
@@ -45,9 +49,13 @@ from federation.well_known import fetch_well_known
 from homeserver.clock import Clock
 from homeserver.config import Federation as Settings
 from homeserver.core import Core
+from homeserver.finding import Finding
+from homeserver.rooms.membership import Membership
 from homeserver.rooms.restricted_join import RestrictedJoin
+from homeserver.rooms.third_party_invites import KeyValidity, ThirdPartyInvites
 from homeserver.shared_rooms import SharedRooms, wire_shared_rooms
 from homeserver.storage.numbers import Sequence
+from homeserver.users.openid import OpenIdTokens
 from homeserver.web import Route
 
 #: Whether to have anything to do with a server of this name.
@@ -79,6 +87,13 @@ def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncE
     )
     closing.push_async_callback(discovery.close)
     return Https(PermittedServers(discovery, allows), session).exchange
+
+
+def open_key_validity(settings: Settings, closing: AsyncExitStack) -> KeyValidity:
+    """The way to identity servers' keys over the network; ``closing`` closes it."""
+    session = open_session(_addresses(settings), _outbound_tls(settings))
+    closing.push_async_callback(session.close)
+    return partial(key_validity.is_key_valid, session)
 
 
 async def open_federation(
@@ -157,16 +172,22 @@ async def open_federation_api(
     *,
     is_local_user: Callable[[str], Awaitable[bool]],
     profiles: LocalProfiles,
+    finding: Finding,
+    membership: Membership,
+    openid: OpenIdTokens,
+    is_key_valid: KeyValidity,
+    lists_rooms: bool = True,
     edu_receivers: Mapping[str, ReceiveEdu],
     version: str,
     patience: float = PATIENCE_SECONDS,
 ) -> list[Route]:
     """The server-server API, going on with what was received and not yet taken in.
 
-    ``patience`` is as ``Transactions`` has it.
+    ``patience`` is as ``Transactions`` has it; ``lists_rooms``: others see the published rooms.
     """
     shared = federation.rooms
     replies = StateReplies(core.db, core.states)
+    visible = VisibleEvents(states=core.states, events=core.events, keys=core.keys)
     transactions = Transactions(
         db=core.db,
         rooms=core.rooms,
@@ -186,7 +207,7 @@ async def open_federation_api(
             rooms=core.rooms,
             events=core.events,
             replies=replies,
-            visible=VisibleEvents(states=core.states, events=core.events, keys=core.keys),
+            visible=visible,
             clock=core.clock,
             server_name=core.server_name,
         ),
@@ -215,6 +236,26 @@ async def open_federation_api(
             server_name=core.server_name,
             version=version,
         ),
+        third_party_invites=ThirdPartyInviteEndpoints(
+            invites=ThirdPartyInvites(
+                rooms=core.rooms,
+                membership=membership,
+                remote=federation.client,
+                is_valid=is_key_valid,
+                server_name=core.server_name,
+            ),
+            is_local_user=is_local_user,
+            background=core.background,
+        ),
+        finding=FindingEndpoints(
+            rooms=core.rooms,
+            published=finding.published,
+            hierarchy=finding.hierarchy,
+            moments=finding.moments,
+            visible=visible,
+            lists_rooms=lists_rooms,
+        ),
+        openid=OpenIdEndpoint(openid),
     )
 
 

@@ -11,6 +11,7 @@ import structlog
 from homeserver.core import Core
 from homeserver.ephemeral import Ephemeral
 from homeserver.storage import remote_keys, transaction_ids
+from homeserver.users.openid import OpenIdTokens
 
 _log = structlog.get_logger()
 
@@ -21,7 +22,7 @@ _TRANSACTION_IDS_KEPT_MS = 24 * 3600 * 1000
 _PUBLISHED_KEYS_KEPT = 50_000
 
 
-def start_chores(core: Core, ephemeral: Ephemeral) -> None:
+def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens) -> None:
     """Do them in the background from now on."""
 
     async def forget_transactions() -> None:
@@ -36,6 +37,7 @@ def start_chores(core: Core, ephemeral: Ephemeral) -> None:
 
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
+        ("old OpenID tokens", _HOUR_S, openid.forget_expired),
         ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
         ("old answers about keys", _HOUR_S, forget_published_keys),
         ("typing ends", 1.0, expire_typing),

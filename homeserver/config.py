@@ -212,6 +212,8 @@ class Federation:
     verify_certificates: bool = True
     ca_file: ReadableFile | None = None
     request_timeout: Annotated[float, _number(float, 1, 3_600)] = 60.0
+    #: Whether other servers may read the list of published rooms.
+    publish_room_list: bool = True
     allow_private_addresses: bool = False
     allowed_addresses: tuple[AddressRange, ...] = ()
     denied_addresses: tuple[AddressRange, ...] = ()

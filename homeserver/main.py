@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import ssl
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
@@ -21,19 +22,20 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.advertise import advertise_routes
 from federation.server_keys import OldKey
-from federation.wiring import Federation, open_federation, open_federation_api, open_https
+from federation.wiring import Federation, open_federation, open_federation_api, open_https, open_key_validity
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
 from homeserver.core import Core, open_core
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
+from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
 from homeserver.people import People, wire_people
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import parse_signing_key_file
 from homeserver.ratelimit import RateLimiter
-from homeserver.reading import wire_reading
-from homeserver.room_actions import wire_room_actions
+from homeserver.reading import Reading, wire_reading
+from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.storage import open_database
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
@@ -84,16 +86,19 @@ class Server:
             federation = await _meet_other_servers(config, core, opened)
             ephemeral = wire_ephemeral(core, federation.sender, presence=config.presence.enabled)
             people = _meet_people(config, core, federation, ephemeral)
+            rooms = _rooms(config, core, federation, ephemeral, people)
             health = Health(db, metrics)
             tables = {
-                "client": _for_clients(config, core, federation, ephemeral, people),
-                "federation": await _for_servers(config, core, federation, ephemeral, people),
+                "client": _for_clients(config, core, ephemeral, people, rooms),
+                "federation": await _for_servers(
+                    config, core, federation, ephemeral, people, rooms=rooms, opened=opened
+                ),
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
             }
             # For whoever comes by this server's name, which may lead to either API.
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
-            start_chores(core, ephemeral)
+            start_chores(core, ephemeral, people.openid)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -164,28 +169,52 @@ def _meet_people(config: Config, core: Core, federation: Federation, ephemeral: 
     )
 
 
-def _for_clients(
+@dataclass(frozen=True, slots=True)
+class _RoomParts:
+    """What both APIs do with rooms."""
+
+    actions: RoomActions
+    reading: Reading
+    finding: Finding
+
+
+def _rooms(
     config: Config, core: Core, federation: Federation, ephemeral: Ephemeral, people: People
-) -> list[Route]:
-    """The client-server API."""
+) -> _RoomParts:
     default_version = ROOM_VERSIONS[config.rooms.default_version]
     actions = wire_room_actions(core, people.profiles, federation.rooms.remote_join, default_version)
     people.profiles.memberships = actions.membership
-    reading = wire_reading(core, people.push_rules, ephemeral, federation.rooms.backfill)
+    backfill = federation.rooms.backfill
+    reading = wire_reading(core, people.push_rules, ephemeral, backfill)
+    return _RoomParts(actions, reading, wire_finding(core, reading, federation.client, backfill))
+
+
+def _for_clients(
+    config: Config, core: Core, ephemeral: Ephemeral, people: People, rooms: _RoomParts
+) -> list[Route]:
+    """The client-server API."""
     api = wire_client_api(
         core,
         people,
-        actions,
+        rooms.actions,
         ephemeral,
-        reading,
+        rooms.reading,
+        finding=rooms.finding,
         public_base_url=config.public_base_url,
-        default_room_version=default_version.id,
+        default_room_version=config.rooms.default_version,
     )
     return client_routes(api)
 
 
 async def _for_servers(
-    config: Config, core: Core, federation: Federation, ephemeral: Ephemeral, people: People
+    config: Config,
+    core: Core,
+    federation: Federation,
+    ephemeral: Ephemeral,
+    people: People,
+    *,
+    rooms: _RoomParts,
+    opened: contextlib.AsyncExitStack,
 ) -> list[Route]:
     """The server-server API; empty where federation is switched off."""
     if not config.federation.enabled:
@@ -195,6 +224,11 @@ async def _for_servers(
         federation,
         is_local_user=people.accounts.is_active,
         profiles=people.profiles,
+        finding=rooms.finding,
+        membership=rooms.actions.membership,
+        openid=people.openid,
+        is_key_valid=open_key_validity(config.federation, opened),
+        lists_rooms=config.federation.publish_room_list,
         edu_receivers=ephemeral.edu_receivers(),
         version=version("inglenook"),
     )

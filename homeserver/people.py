@@ -9,6 +9,7 @@ from homeserver.core import Core
 from homeserver.users.account_data import AccountData
 from homeserver.users.accounts import Accounts, no_limit
 from homeserver.users.interactive_auth import InteractiveAuth
+from homeserver.users.openid import OpenIdTokens
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import Profiles, RemoteProfiles
 from homeserver.users.push_rules import PushRules
@@ -27,6 +28,7 @@ class People:
     profiles: Profiles
     account_data: AccountData
     push_rules: PushRules
+    openid: OpenIdTokens
 
 
 def wire_people(
@@ -56,4 +58,5 @@ def wire_people(
         profiles=Profiles(core.db, core.server_name, remote=remote),
         account_data=account_data,
         push_rules=PushRules(account_data),
+        openid=OpenIdTokens(core.db, core.clock),
     )

@@ -20,9 +20,12 @@ from federation.transport import Exchange, WireRequest, unreachable
 from federation.wiring import Federation, open_federation, open_federation_api
 from homeserver.clock import FakeClock
 from homeserver.core import Core, open_core
+from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import forbidden, not_found
+from homeserver.finding import wire_finding
 from homeserver.protocol.signing import SigningKey, generate_signing_key
 from homeserver.ratelimit import RateLimiter
+from homeserver.reading import wire_reading
 from homeserver.room_actions import wire_room_actions
 from homeserver.rooms.new_room import InitialState, NewRoom
 from homeserver.rooms.room import Room
@@ -31,6 +34,9 @@ from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership
+from homeserver.users.account_data import AccountData
+from homeserver.users.openid import OpenIdTokens
+from homeserver.users.push_rules import PushRules
 from homeserver.users.requester import Requester
 from homeserver.web import Dispatcher
 
@@ -133,6 +139,15 @@ class Server:
         self.users: set[str] = set()
         self.profiles = NoProfiles(self.users)
         actions = wire_room_actions(core, self.profiles, federation.rooms.remote_join)
+        self.upgrade = actions.upgrade
+        self.directory = actions.directory
+        self.openid = OpenIdTokens(core.db, core.clock)
+        #: What identity servers say of their keys.
+        self.valid_keys: dict[str, bool] = {}
+        ephemeral = wire_ephemeral(core, self.sender, presence=False)
+        account_data = AccountData(core.db, core.positions, _unheard)
+        self.reading = wire_reading(core, PushRules(account_data), ephemeral, self.backfill)
+        self.finding = wire_finding(core, self.reading, self.client, self.backfill)
         self.membership = actions.membership
         self.create = actions.create
         #: EDUs that came: origin, type and content.
@@ -149,6 +164,7 @@ class Server:
         key: SigningKey | None = None,
         edu_receivers: Mapping[str, ReceiveEdu] | None = None,
         patience: float = 20.0,
+        lists_rooms: bool = True,
         **federation_options: Any,
     ) -> Server:
         """A server over ``db``, known to the network by its name; a restarted one keeps its key."""
@@ -165,6 +181,11 @@ class Server:
                 federation,
                 is_local_user=server.is_local_user,
                 profiles=server.profiles,
+                finding=server.finding,
+                membership=server.membership,
+                openid=server.openid,
+                is_key_valid=server.is_key_valid,
+                lists_rooms=lists_rooms,
                 edu_receivers=edu_receivers or _recording(server.edus),
                 version="0",
                 patience=patience,
@@ -179,6 +200,10 @@ class Server:
     async def close(self) -> None:
         """Stop; the database stays open."""
         await self._closing.aclose()
+
+    async def idle(self) -> None:
+        """Wait until what goes on in the background has ended."""
+        await asyncio.gather(*self.core.background._tasks)
 
     async def restarted(self) -> Server:
         """The same server after a clean stop."""
@@ -200,6 +225,10 @@ class Server:
         assert isinstance(response, web.Response)
         assert isinstance(response.body, bytes)
         return response.status, response.body
+
+    async def is_key_valid(self, url: str, public_key: str) -> bool:
+        """Identity servers that were made known by ``valid_keys``."""
+        return self.valid_keys.get(url, False)
 
     async def is_local_user(self, user_id: str) -> bool:
         """Whether somebody was made known by ``user``."""
@@ -268,6 +297,10 @@ class Server:
         room = await self.room(room_id)
         events = await self.states.events_at(room, room.state_ver)
         return {key: stored.id for key, stored in events.items()}
+
+
+def _unheard(pos: int, user_id: str) -> None:
+    """Nobody waits for account data here."""
 
 
 def everybody(_server_name: str) -> bool:

@@ -35,6 +35,7 @@ DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver
 WIRED = (
     "homeserver.core",
     "homeserver.ephemeral",
+    "homeserver.finding",
     "homeserver.people",
     "homeserver.reading",
     "homeserver.room_actions",
@@ -51,9 +52,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.ephemeral": (*CORE, *DOMAIN, "homeserver.core"),
     "homeserver.people": (*CORE, "homeserver.users", "homeserver.core"),
     "homeserver.reading": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral"),
+    "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
     "homeserver.room_actions": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),
-    "homeserver.chores": (*CORE, "homeserver.core", "homeserver.ephemeral"),
+    "homeserver.chores": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral"),
     "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
@@ -61,7 +63,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver": (*COMMON, "homeserver.config_reader", "homeserver.users.requester"),
     "client_api.wiring": ("client_api", *COMMON, *DOMAIN, *WIRED),
     "client_api": (*COMMON, *DOMAIN),
-    "federation.wiring": ("federation", *COMMON, *DOMAIN, "homeserver.core", "homeserver.shared_rooms"),
+    "federation.wiring": (
+        "federation",
+        *COMMON,
+        *DOMAIN,
+        "homeserver.core",
+        "homeserver.finding",
+        "homeserver.shared_rooms",
+    ),
     "federation": (*COMMON, *DOMAIN),
 }
 

@@ -102,6 +102,14 @@ GET /_matrix/client/v3/user/{userId}/filter/{filterId}
 GET /_matrix/client/v3/pushrules/
 GET /_matrix/client/v3/sync
 PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}
+GET /_matrix/client/v3/publicRooms
+POST /_matrix/client/v3/publicRooms
+GET /_matrix/client/v3/directory/list/room/{roomId}
+PUT /_matrix/client/v3/directory/list/room/{roomId}
+GET /_matrix/client/v1/rooms/{roomId}/hierarchy
+GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event
+GET /_matrix/client/v1/room_summary/{roomIdOrAlias}
+POST /_matrix/client/v3/user/{userId}/openid/request_token
 """
 
 #: What it takes to share a room with another server.
@@ -125,6 +133,13 @@ POST /_matrix/federation/v1/get_missing_events/{roomId}
 GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}
 GET /_matrix/federation/v1/query/directory
 GET /_matrix/federation/v1/query/profile
+GET /_matrix/federation/v1/publicRooms
+POST /_matrix/federation/v1/publicRooms
+GET /_matrix/federation/v1/hierarchy/{roomId}
+GET /_matrix/federation/v1/timestamp_to_event/{roomId}
+PUT /_matrix/federation/v1/exchange_third_party_invite/{roomId}
+PUT /_matrix/federation/v1/3pid/onbind
+GET /_matrix/federation/v1/openid/userinfo
 """
 
 
@@ -192,6 +207,7 @@ def test_what_another_server_needs_is_routed() -> None:
 
 #: Routes that others may call than the specification's list says, each with its reason.
 OTHER_ACCESS = {
+    ("GET", "/_matrix/client/v3/publicRooms"): "which rooms there are is for those with an account",
     ("GET", "/_matrix/client/versions"): "the access token is optional there",
 }
 

@@ -256,14 +256,30 @@ def _check_third_party_invite(event: Event, target: str, invite: Any, state: Sta
         raise NotAllowed("The third-party invite is not signed by a key the room knows.")
 
 
+def third_party_signers(signed: dict[str, Any], issued: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where an ``m.room.third_party_invite``'s content names a key that signed a statement (rule 5.4.1.7).
+
+    Each has the ``public_key`` and perhaps a ``key_validity_url``.  Raises ``NotAllowed``
+    for a statement that cannot be verified at all.
+    """
+    entries = {key: entry for entry, key in _keys_named(issued)}
+    if not _is_signed_by_any(signed, entries):  # refuses what would take too long to verify
+        return []
+    return [entry for key, entry in entries.items() if _is_signed_by_any(signed, [key])]
+
+
 def _public_keys(content: dict[str, Any]) -> Iterator[bytes]:
     """The keys of an ``m.room.third_party_invite``; what is no Ed25519 key is left out."""
+    return (key for _, key in _keys_named(content))
+
+
+def _keys_named(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
     others = content.get("public_keys")
     entries = [content, *(others if isinstance(others, list) else ())]
     for entry in entries:
         key = _unpadded_base64(entry.get("public_key")) if isinstance(entry, dict) else None
         if key is not None and len(key) == 32:
-            yield key
+            yield entry, key
 
 
 def _ed25519_signatures(signed: dict[str, Any]) -> Iterator[bytes]:

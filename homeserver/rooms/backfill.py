@@ -8,7 +8,7 @@ holds for them too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -33,6 +33,7 @@ from homeserver.storage.append import Append, Redacted
 from homeserver.storage.database import Database
 from homeserver.storage.events import REDACTED, REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
+from homeserver.storage.moments import Direction
 from homeserver.storage.numbers import Sequence as NumberSequence
 
 _log = structlog.get_logger()
@@ -40,6 +41,10 @@ _log = structlog.get_logger()
 #: How many servers are asked for one page of history.
 _MAX_SERVERS = 3
 MAX_EVENTS = 100
+#: How many events come with one that was found by its time, and how many positions are left after them
+#: where nothing says how many events are missing there.
+_BROUGHT = 10
+_ROOM_AFTER = 1 << 20
 
 
 class Backfill:
@@ -96,6 +101,42 @@ class Backfill:
                     _log.info("backfill failed", room_id=room.room_id, server=server, reason=str(error))
             return False
 
+    async def bring(
+        self, room: Room, ts: int, direction: Direction, low: int, high: int
+    ) -> StoredEvent | None:
+        """The event closest to a time that another server knows, put into the newest gap in ``[low, high]``.
+
+        It is put there with some of what comes before it, and room is left for what comes
+        after.  ``None`` where there is no gap, or no server that could help.
+        """
+        if await event_storage.newest_gap(self._db.read, room.nid, low, high) is None:
+            return None
+        async with self._filling.setdefault(room.nid, asyncio.Lock()):
+            for server in self._servers(room):
+                try:
+                    event_id, _ = await self._remote.timestamp_to_event(server, room.room_id, ts, direction)
+                    stored = await self._events.by_id(event_id)
+                    if stored is None or stored.state_before is None:
+                        await self._bring_from(server, room, event_id, low, high)
+                        stored = await self._events.by_id(event_id)
+                except (RemoteError, Dropped) as error:
+                    _log.info("no event by time", room_id=room.room_id, server=server, reason=str(error))
+                    continue
+                if stored is not None and stored.room_nid == room.nid and stored.pos is not None:
+                    return stored
+            return None
+
+    async def _bring_from(self, server: str, room: Room, event_id: str, low: int, high: int) -> None:
+        """Put an event into the newest gap in ``[low, high]``; the caller fills the room's gaps alone."""
+        gap = await event_storage.newest_gap(self._db.read, room.nid, low, high)
+        if gap is None:
+            return
+        pos = gap[0]
+        floor = await event_storage.pos_before(self._db.read, room.nid, pos)
+        middle = pos - _ROOM_AFTER if floor is None else pos - (pos - floor) // 2
+        pdus = await self._remote.backfill(server, room.room_id, [event_id], _BROUGHT)
+        await self._take(server, room, middle, pdus[:_BROUGHT])
+
     def _servers(self, room: Room) -> list[str]:
         """Servers that are likely to have the history: those with the most members first."""
         others = [server for server in room.servers if server != self._server_name]
@@ -109,10 +150,12 @@ class Backfill:
             if isinstance(event, Event) and event.room_id == room.room_id
         }
         known = await self._events.by_ids(list(events))
+        placed = [known[event_id] for event_id in known if known[event_id].state_before is not None]
+        elsewhere = _before(events, [stored.id for stored in placed])
         fresh = [
             event
             for event in sorted(events.values(), key=lambda event: event.depth)
-            if event.event_id not in known or known[event.event_id].state_before is None
+            if event.event_id not in elsewhere
         ]
         if not fresh:
             return False
@@ -234,3 +277,18 @@ class Backfill:
             redacted_by=outlier.redacted_by if outlier else None,
             key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
         )
+
+
+def _before(events: Mapping[str, Event], placed: Sequence[str]) -> set[str]:
+    """The events that are in the timeline, ``placed``, and those of the others that come before them.
+
+    Those belong into the gaps below them.
+    """
+    found: set[str] = set()
+    pending = list(placed)
+    while pending:
+        event_id = pending.pop()
+        if event_id in events and event_id not in found:
+            found.add(event_id)
+            pending += events[event_id].prev_events
+    return found

@@ -9,7 +9,7 @@ what a kick or an unban is.  Specification: client-server API, "Room membership"
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -24,7 +24,7 @@ from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send
-from homeserver.rooms.servers import servers_that_know
+from homeserver.rooms.servers import servers_spoken_of, servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
@@ -375,11 +375,20 @@ class Membership:
     async def _servers_to_ask(
         self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
     ) -> list[str]:
-        known = await servers_that_know(self._db.read, user_id, room_id, room)
-        others = [server for server in dict.fromkeys((*servers, *known)) if server != self._server_name]
+        """The servers that were named and those an invite speaks of; where there are none, any that may know.
+
+        A client that names servers knows of them from whoever told of the room: others are guesses.
+        """
+        spoken_of = await servers_spoken_of(self._db.read, user_id, room)
+        others = self._without_own((*servers, *spoken_of))
+        if not others:
+            others = self._without_own(await servers_that_know(self._db.read, user_id, room_id, room))
         if not others:
             raise not_found("There is no server known that is in this room")
         return others
+
+    def _without_own(self, servers: Iterable[str]) -> list[str]:
+        return [server for server in dict.fromkeys(servers) if server != self._server_name]
 
 
 async def shown_profile(profiles: Profiles, user_id: str) -> dict[str, Any]:

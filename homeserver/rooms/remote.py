@@ -65,6 +65,10 @@ class RemoteRooms(Protocol):
         """``POST /get_missing_events``: PDUs between ``earliest`` and ``latest``."""
         ...
 
+    async def timestamp_to_event(self, server: str, room_id: str, ts: int, direction: str) -> tuple[str, int]:
+        """``GET /timestamp_to_event``: id and time of the event closest to ``ts``, after it or before."""
+        ...
+
     async def ask_policy_server(self, server: str, event: Event) -> Mapping[str, Any]:
         """``POST /sign`` of a policy server: its signatures on an event, by server and key id."""
         ...

@@ -40,6 +40,9 @@ from homeserver.storage.rooms import LocalMembership
 
 _log = structlog.get_logger()
 
+#: What a server answers that wants another one to be asked (restricted rooms).
+_PASSED_ON = frozenset({"M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"})
+
 #: How many servers are asked before giving up.
 _MAX_SERVERS = 5
 
@@ -156,17 +159,18 @@ class RemoteJoin:
             for server in dict.fromkeys(servers)
             if is_server_name(server) and server != self._server_name
         ]
-        failure: RemoteError | None = None
+        failures: list[RemoteError] = []
         for server in candidates[:_MAX_SERVERS]:
             try:
                 await attempt(server)
             except RemoteError as error:
                 _log.info("membership through server failed", server=server, reason=error.message)
-                failure = error
+                failures.append(error)
             else:
                 return
-        if failure is None:
+        if not failures:
             raise not_found("No server is known that is in this room")
+        failure = max(failures, key=_tells_most)
         if failure.errcode is not None and failure.status is not None and 400 <= failure.status < 500:
             raise MatrixError(failure.status, failure.errcode, failure.message)
         raise failure
@@ -267,6 +271,13 @@ class RemoteJoin:
         room.stored = True
         await written
         self._announce(pos, users=(user_id,))
+
+
+def _tells_most(failure: RemoteError) -> int:
+    """Which failure the user is told of: that they may not, rather than that some server could not."""
+    if failure.errcode is None:
+        return 1 if failure.reachable else 0
+    return 2 if failure.errcode in _PASSED_ON or failure.errcode == "M_NOT_FOUND" else 3
 
 
 def _completed(

@@ -17,14 +17,20 @@ async def servers_that_know(r: Reader, user_id: str, room_id: str, room: Room | 
     Those that the user's invite or knock speaks of, those known to have members in it, and
     the one whose name is in the room id.
     """
-    found: list[str] = []
+    found = await servers_spoken_of(r, user_id, room)
     if room is not None:
-        known = await room_storage.local_membership(r, user_id, room.nid)
-        found += [server_name_of(user) for user in _users_spoken_of(known)]
         found += room.servers
     if ":" in room_id:
         found.append(server_name_of(room_id))
     return list(dict.fromkeys(found))
+
+
+async def servers_spoken_of(r: Reader, user_id: str, room: Room | None) -> list[str]:
+    """Those that the user's invite or knock speaks of."""
+    if room is None:
+        return []
+    known = await room_storage.local_membership(r, user_id, room.nid)
+    return list(dict.fromkeys(server_name_of(user) for user in _users_spoken_of(known)))
 
 
 def _users_spoken_of(known: LocalMembership | None) -> list[str]:

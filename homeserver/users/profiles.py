@@ -73,7 +73,9 @@ class Profiles:
             return await self.local_profile(user_id, field)
         if self.remote is None:
             raise not_found("Profiles of other servers cannot be looked up")
-        found = await self.remote.query_profile(server_name, user_id, field)
+        told = await self.remote.query_profile(server_name, user_id, field)
+        # What is not set may be left out or null.
+        found = {name: value for name, value in told.items() if value is not None}
         if field is None:
             return found
         if field not in found:

@@ -16,6 +16,7 @@ from homeserver.clock import FakeClock
 from homeserver.core import Core, open_core
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
+from homeserver.finding import wire_finding
 from homeserver.people import wire_people
 from homeserver.protocol.signing import generate_signing_key
 from homeserver.ratelimit import RateLimiter
@@ -25,7 +26,7 @@ from homeserver.storage.database import Database
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
-from tests.sync.server import AskedForHistory, SentEdus
+from tests.sync.server import AskedForHistory, NoLists, SentEdus
 from tests.world import NobodyElse
 
 V3 = "/_matrix/client/v3"
@@ -46,7 +47,7 @@ class Witness:
         self.profiles.append((user_id, displayname, avatar_url))
 
     async def query_profile(self, server_name: str, user_id: str, field: str | None) -> dict[str, Any]:
-        return {"displayname": f"{user_id} at {server_name}"}
+        return {"displayname": f"{user_id} at {server_name}", "avatar_url": None}
 
 
 class AccountServer:
@@ -78,7 +79,8 @@ class AccountServer:
             self.people,
             wire_room_actions(self.core, self.people.profiles, NobodyElse()),
             ephemeral,
-            wire_reading(self.core, self.people.push_rules, ephemeral, AskedForHistory()),
+            reading := wire_reading(self.core, self.people.push_rules, ephemeral, AskedForHistory()),
+            finding=wire_finding(self.core, reading, NoLists(), AskedForHistory()),
             public_base_url="https://a.org",
         )
         return client_routes(api)

@@ -92,5 +92,6 @@ async def test_other_servers_are_asked_for_their_users(server: AccountServer) ->
     assert await server.call("GET", "/profile/@carol:b.org") == (200, expected)
     assert await server.call("GET", "/profile/@carol:b.org/displayname") == (200, expected)
     assert await server.refused("GET", "/profile/@carol:b.org/m.tz") == (404, "M_NOT_FOUND")
+    assert await server.refused("GET", "/profile/@carol:b.org/avatar_url") == (404, "M_NOT_FOUND")
     assert await server.refused("GET", "/profile/@nobody:a.org") == (404, "M_NOT_FOUND")
     assert await server.refused("GET", "/profile/carol") == (400, "M_INVALID_PARAM")

@@ -363,7 +363,7 @@ _EVENT_PATH = "%24event%2Fwith%3Aslash"
             "GET /_matrix/federation/v1/query/directory?room_alias=%23a%3Apeer.example",
         ),
         (
-            lambda c: c.public_rooms(PEER_NAME, limit=5),
+            lambda c: c.public_rooms(PEER_NAME, {"limit": 5}),
             {"chunk": []},
             {"chunk": []},
             "POST /_matrix/federation/v1/publicRooms",

@@ -114,11 +114,17 @@ class Client:
         self._since: str | None = None
 
     async def request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str | int | list[str]
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        api: str = "v3",
+        **query: str | int | list[str],
     ) -> Any:
-        """One request below ``/_matrix/client/v3``; the reply's JSON.  Raises ``Refused``."""
+        """One request below ``/_matrix/client/{api}``; the reply's JSON.  Raises ``Refused``."""
         headers = {"Authorization": f"Bearer {self.access_token}"} if self.access_token else {}
-        url = f"{self._base_url}/_matrix/client/v3{path}"
+        url = f"{self._base_url}/_matrix/client/{api}{path}"
         json = body if body is not None or method == "GET" else {}
         async with self._http.request(method, url, json=json, params=query, headers=headers) as reply:
             answer = await reply.json()
@@ -166,6 +172,11 @@ class Client:
         query = {"via": list(via), "server_name": list(via)} if via else {}
         reply = await self.request("POST", f"/join/{quote(room)}", **query)
         return str(reply["room_id"])
+
+    async def knock(self, room_id: str, *via: str, reason: str = "") -> None:
+        """Ask to be let in."""
+        query = {"via": list(via), "server_name": list(via)} if via else {}
+        await self.request("POST", f"/knock/{quote(room_id)}", {"reason": reason}, **query)
 
     async def leave(self, room_id: str) -> None:
         """Leave, or reject an invitation."""

@@ -112,6 +112,7 @@ def _config(
         "bcrypt_rounds": 4,
         "allow_public_rooms_over_federation": True,
         "allow_public_rooms_without_auth": True,
+        "room_list_publication_rules": [{"action": "allow"}],
         "ip_range_blacklist": [],
         "federation_ip_range_blacklist": [],
         # A server that was away is tried again after a second, not after ten minutes.

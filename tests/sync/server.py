@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,18 +13,21 @@ import orjson
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from homeserver.ephemeral import wire_ephemeral
+from homeserver.finding import wire_finding
 from homeserver.people import wire_people
 from homeserver.protocol.filters import Filter
 from homeserver.reading import wire_reading
 from homeserver.rooms.room import Room
 from homeserver.storage import devices
 from homeserver.storage.database import Database, Transaction
+from homeserver.storage.events import StoredEvent
+from homeserver.storage.moments import Direction
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Route
-from tests.world import World
+from tests.world import World, unreachable
 
 
 @dataclass
@@ -45,6 +49,23 @@ class AskedForHistory:
     async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
         self.asked.append((low, high))
         return False
+
+    async def bring(
+        self, room: Room, ts: int, direction: Direction, low: int, high: int
+    ) -> StoredEvent | None:
+        return None
+
+
+class NoLists:
+    """Other servers, none of which tells of its rooms."""
+
+    async def public_rooms(self, server_name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        raise unreachable(server_name)
+
+    async def hierarchy(
+        self, server_name: str, room_id: str, *, suggested_only: bool = False
+    ) -> dict[str, Any]:
+        raise unreachable(server_name)
 
 
 class SyncServer:
@@ -68,6 +89,7 @@ class SyncServer:
         )
         self.account_data = self.people.account_data
         self.reading = wire_reading(world.core, self.people.push_rules, self.ephemeral, self.elsewhere)
+        self.finding = wire_finding(world.core, self.reading, NoLists(), self.elsewhere)
         self.visibility = self.reading.visibility
         self.client_events = self.reading.client_events
         self.sync = self.reading.sync
@@ -85,6 +107,7 @@ class SyncServer:
             self.world.actions,
             self.ephemeral,
             self.reading,
+            finding=self.finding,
             public_base_url=None,
         )
         return client_routes(api)

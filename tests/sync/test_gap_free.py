@@ -99,8 +99,9 @@ async def test_everybody_sees_everything_once_and_in_order(database: Database, l
     writing = asyncio.gather(*(write(writer, rooms, chance) for writer in writers))
 
     async def follow(follower: Follower) -> None:
-        while await follower.step() or not writing.done():
-            pass
+        all_written = False
+        while await follower.step() or not all_written:
+            all_written = writing.done()
 
     await asyncio.gather(*(follow(follower) for follower in followers))
     sent = {event_id for part in await writing for event_id in part}

@@ -163,6 +163,39 @@ _READING = (
            *_BAD_QUERY),
 )  # fmt: skip
 
+_HIERARCHY = "GET /_matrix/federation/v1/hierarchy"
+_BY_TIME = "GET /_matrix/federation/v1/timestamp_to_event"
+_EXCHANGE = "PUT /_matrix/federation/v1/exchange_third_party_invite/$room"
+_ONBIND = "PUT /_matrix/federation/v1/3pid/onbind"
+_LIST = "/_matrix/federation/v1/publicRooms"
+
+_FINDING = (
+    _asked("an unknown space", f"{_HIERARCHY}/$no_room", *NOT_FOUND),
+    _asked("a space that is closed to it", f"{_HIERARCHY}/$private", *NOT_FOUND),
+    _asked("perhaps only the suggested", f"{_HIERARCHY}/$room?suggested_only=perhaps", *_BAD_QUERY),
+    _asked("a time in an unknown room", f"{_BY_TIME}/$no_room?ts=1&dir=f", *UNKNOWN_ROOM),
+    _asked("a time in a room it is not in", f"{_BY_TIME}/$room?ts=1&dir=f", *FORBIDDEN),
+    _asked("no time", f"{_BY_TIME}/$room?dir=f", *_BAD_QUERY, *FORBIDDEN),
+    _asked("no direction", f"{_BY_TIME}/$room?ts=1", *_BAD_QUERY, *FORBIDDEN),
+    _asked("a list from somewhere", f"GET {_LIST}?since=here", *_BAD_QUERY),
+    _asked("less than nothing of a list", f"GET {_LIST}?limit=-1", *_BAD_QUERY),
+    _asked("a search that is a word", f"POST {_LIST}", *_REFUSED, body={"filter": "gardens"}),
+    _asked("an empty exchange", _EXCHANGE, *_BAD_BODY, body={}),
+    _asked("an exchange of the wrong types", _EXCHANGE, *_REFUSED,
+           body={"type": 5, "room_id": 5, "sender": 5, "state_key": 5, "content": 5}),
+    _asked("an exchange for somebody else", _EXCHANGE, *_REFUSED,
+           body={"type": "m.room.member", "room_id": "$room", "sender": "$alice", "state_key": "$carol",
+                 "content": {"membership": "invite", "third_party_invite": {"signed": {}}}}),
+    bad("nothing bound", _ONBIND, *_BAD_BODY, body={}, by=""),
+    bad("an address bound to nobody", _ONBIND, *NOT_FOUND, by="",
+        body={"medium": "email", "address": "a@b.example", "mxid": "$nobody", "invites": []}),
+    bad("words for invites", _ONBIND, *_BAD_BODY, by="",
+        body={"medium": "email", "address": "a@b.example", "mxid": "$alice", "invites": "many"}),
+    bad("no OpenID token", "GET /_matrix/federation/v1/openid/userinfo", *_BAD_QUERY, by=""),
+    bad("a made-up OpenID token", "GET /_matrix/federation/v1/openid/userinfo?access_token=x",
+        "401 M_UNKNOWN_TOKEN", by=""),
+)  # fmt: skip
+
 _TRANSACTIONS = (
     _asked("more than 50 events", f"{_SEND}/too-many-events", *_BAD_BODY, "413 M_TOO_LARGE",
         "400 M_TOO_LARGE",
@@ -185,4 +218,4 @@ _KEYS = (
         by=""),
 )  # fmt: skip
 
-SERVERS: tuple[Bad, ...] = (*_STRANGERS, *_MEMBERSHIPS, *_READING, *_TRANSACTIONS, *_KEYS)
+SERVERS: tuple[Bad, ...] = (*_STRANGERS, *_MEMBERSHIPS, *_READING, *_FINDING, *_TRANSACTIONS, *_KEYS)
