@@ -31,6 +31,7 @@ from homeserver.storage.database import Reader, Row, Transaction
 from homeserver.storage.dialect import sqlite_in_text, sqlite_text
 from homeserver.storage.errors import DatabaseClosed, NotStored, SuspendedInTransaction
 from homeserver.storage.file_lock import real_path, take_lock
+from homeserver.storage.sqlite_statistics import tell_planner
 
 T = TypeVar("T")
 
@@ -174,6 +175,7 @@ class SqliteDatabase:
         self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._writer = _connect(path, "rwc", (*_PRAGMAS, *_WRITER_PRAGMAS))
+        tell_planner(self._writer)
         self._reader = _connect(path, "ro", _PRAGMAS)
         self._scanner = SqliteScanner(path)
         self.read = SqliteReader(self._reader)

@@ -93,3 +93,29 @@ async def test_a_cancelled_scan_frees_its_connection(sqlite_database: Database) 
         await asyncio.wait_for(asyncio.gather(*scans), 0.3)
 
     assert await asyncio.wait_for(sqlite_database.scan.fetch_value("SELECT 1"), 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (
+            "SELECT event_nid FROM current_state WHERE room_nid = 1 AND membership IS NULL",
+            "current_state_others",
+        ),
+        (
+            "SELECT event_nid FROM current_state WHERE room_nid = 1 AND membership = 1",
+            "current_state_members",
+        ),
+        ("SELECT event_nid FROM current_state WHERE room_nid = 1 AND key_nid = 2", "PRIMARY KEY"),
+        (
+            "SELECT room_nid FROM current_state WHERE key_nid = 2 AND membership = 1",
+            "current_state_member_rooms",
+        ),
+    ],
+)
+async def test_no_query_looks_through_all_members_of_a_room(
+    sqlite_database: Database, query: str, index: str
+) -> None:
+    plan = await sqlite_database.read.fetch(f"EXPLAIN QUERY PLAN {query}")
+
+    assert [index in row[3] for row in plan] == [True]
