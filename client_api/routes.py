@@ -14,6 +14,7 @@ from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
+from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
@@ -52,6 +53,7 @@ class ClientApi:
     messages: MessagesApi
     ephemeral: EphemeralApi
     to_device: ToDeviceApi
+    media: MediaApi
     public_rooms: PublicRoomsApi
     spaces: SpacesApi
     moments: MomentsApi
@@ -60,7 +62,7 @@ class ClientApi:
 
 def client_routes(api: ClientApi) -> list[Route]:
     """Every row."""
-    return [*_account_rows(api), *_user_rows(api), *_room_rows(api)]
+    return [*_account_rows(api), *_user_rows(api), *_room_rows(api), *media_rows(api.media)]
 
 
 def _account_rows(api: ClientApi) -> list[Route]:
@@ -192,4 +194,37 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
         Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),
         Route("PUT", f"{room}/typing/{{userId}}", api.ephemeral.set_typing),
+    ]
+
+
+def media_rows(media: MediaApi) -> list[Route]:
+    """The rows of the content repository; uploads are bounded, and streamed, by their rows."""
+    v1, old, limit = "/_matrix/client/v1/media", "/_matrix/media/v3", "media"
+    mxc = "{serverName}/{mediaId}"
+    return [
+        Route("GET", f"{v1}/config", media.config),
+        Route("GET", f"{v1}/download/{mxc}", media.download, limit=limit),
+        Route("GET", f"{v1}/download/{mxc}/{{fileName}}", media.download, limit=limit),
+        Route("GET", f"{v1}/thumbnail/{mxc}", media.thumbnail, limit=limit),
+        Route(
+            "POST",
+            f"{old}/upload",
+            media.upload,
+            limit=limit,
+            max_body=media.max_upload_bytes,
+            streams=True,
+        ),
+        Route(
+            "PUT",
+            f"{old}/upload/{mxc}",
+            media.upload_to,
+            limit=limit,
+            max_body=media.max_upload_bytes,
+            streams=True,
+        ),
+        Route("POST", "/_matrix/media/v1/create", media.create, limit=limit),
+        Route("GET", f"{old}/config", media.config),
+        Route("GET", f"{old}/download/{mxc}", media.download, _MAYBE, limit),
+        Route("GET", f"{old}/download/{mxc}/{{fileName}}", media.download, _MAYBE, limit),
+        Route("GET", f"{old}/thumbnail/{mxc}", media.thumbnail, _MAYBE, limit),
     ]

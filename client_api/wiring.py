@@ -9,6 +9,7 @@ from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
+from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
@@ -23,6 +24,7 @@ from client_api.sessions import SessionApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
+from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
@@ -41,6 +43,7 @@ def wire_client_api(
     ephemeral: Ephemeral,
     reading: Reading,
     *,
+    content: ContentRepository,
     finding: Finding,
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
@@ -71,6 +74,12 @@ def wire_client_api(
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
+        media=MediaApi(
+            uploads=content.uploads,
+            media=content.media,
+            thumbnails=content.thumbnails,
+            max_upload_bytes=content.settings.max_upload_bytes,
+        ),
         public_rooms=PublicRoomsApi(finding.published, core.server_name),
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),

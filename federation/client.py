@@ -142,7 +142,7 @@ class FederationClient:
         try:
             reply = await self.request("PUT", server_name, f"{_V2}/{tail}", content=content)
         except RemoteError as error:
-            if not _is_unrecognized(error) or room_version not in ("1", "2"):
+            if not is_unrecognized(error) or room_version not in ("1", "2"):
                 raise
             unsigned = {**pdu.get("unsigned", {}), "invite_room_state": list(invite_room_state)}
             content = {**pdu, "unsigned": unsigned}
@@ -380,7 +380,7 @@ class FederationClient:
                 max_bytes=max_bytes,
             )
         except RemoteError as error:
-            if not _is_unrecognized(error):
+            if not is_unrecognized(error):
                 raise
         reply = await self._transport.send(
             "PUT",
@@ -393,7 +393,7 @@ class FederationClient:
         return _unwrapped(server_name, reply)
 
 
-def _is_unrecognized(error: RemoteError) -> bool:
+def is_unrecognized(error: RemoteError) -> bool:
     """Whether the server does not know the endpoint, in the ways servers have said so.
 
     COMPAT: servers older than the spec's "Unsupported endpoints" answer 400, or 404

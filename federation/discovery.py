@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from federation.lookups import InFlight, Recent
 from federation.srv import LookUpSrv, SrvRecord, in_order_of_trial
 from federation.well_known import (
     MAX_CACHE_SECONDS,
@@ -22,6 +21,7 @@ from federation.well_known import (
     read_well_known,
 )
 from homeserver.clock import Clock
+from homeserver.lookups import InFlight, Recent
 from homeserver.protocol.ids import ServerAddress, parse_server_name
 
 DEFAULT_PORT: Final = 8448

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from federation.lookups import InFlight, Recent, Restraint, wait_at_most
+from federation.lookups import Restraint, wait_at_most
 from federation.notaries import Notaries, Wanted
 from federation.published_keys import (
     FOREVER_MS,
@@ -33,6 +33,7 @@ from federation.published_keys import (
 )
 from homeserver.clock import Clock
 from homeserver.errors import RemoteError
+from homeserver.lookups import InFlight, Recent
 from homeserver.protocol.canonical_json import InvalidJSON
 from homeserver.protocol.signing import BadSignature, SigningKey, verify_json
 

@@ -9,6 +9,7 @@ from federation.finding import FindingEndpoints
 from federation.invites import InviteEndpoints
 from federation.joins import Joins
 from federation.key_routes import KeyRoutes
+from federation.media_routes import MediaRoutes
 from federation.openid import OpenIdEndpoint
 from federation.queries import Queries
 from federation.third_party_invites import ThirdPartyInviteEndpoints
@@ -32,6 +33,7 @@ def routes(
     joins: Joins,
     invites: InviteEndpoints,
     queries: Queries,
+    media: MediaRoutes,
     third_party_invites: ThirdPartyInviteEndpoints,
     finding: FindingEndpoints,
     openid: OpenIdEndpoint,
@@ -83,6 +85,9 @@ def routes(
         # Querying for information
         _server("GET", f"{_V1}/query/directory", queries.directory),
         _server("GET", f"{_V1}/query/profile", queries.profile),
+        # Content repository
+        _server("GET", f"{_V1}/media/download/{{mediaId}}", media.download),
+        _server("GET", f"{_V1}/media/thumbnail/{{mediaId}}", media.thumbnail),
         _server("GET", f"{_V1}/query/{{queryType}}", queries.unknown),
         # OpenID
         _public("GET", f"{_V1}/openid/userinfo", openid.user_info),

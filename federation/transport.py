@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -36,7 +37,7 @@ DEFAULT_MAX_BYTES: Final = 10 * 1024 * 1024
 _CONNECT_SECONDS: Final = 10
 _MAX_CONNECTIONS: Final = 1000
 _MAX_CONNECTIONS_PER_HOST: Final = 20
-_MAX_ERROR_BYTES: Final = 64 * 1024
+MAX_ERROR_BYTES: Final = 64 * 1024
 _USER_AGENT: Final = "Inglenook"
 
 
@@ -92,6 +93,8 @@ class WireRequest:
 
 #: Carries a request to its server: status and body of the response.  Raises ``RemoteError``.
 Exchange: TypeAlias = Callable[[WireRequest], Awaitable[tuple[int, bytes]]]
+#: The same for a body that is read in pieces.
+OpenResponse: TypeAlias = Callable[[WireRequest], AbstractAsyncContextManager[aiohttp.ClientResponse]]
 
 
 class Transport:
@@ -148,7 +151,7 @@ class Transport:
         except TimeoutError as error:
             raise unreachable(server_name, f"No answer within {timeout:g} seconds") from error
         if status != 200:
-            raise _refusal(server_name, status, reply)
+            raise refusal(server_name, status, reply)
         try:
             return decode(reply)
         except InvalidJSON as error:
@@ -160,15 +163,22 @@ class Https:
 
     def __init__(self, discovery: Destinations, session: aiohttp.ClientSession) -> None:
         self._discovery = discovery
-        self._session = session
+        self.session = session
 
     async def exchange(self, request: WireRequest) -> tuple[int, bytes]:
         """Status and body from the first destination that can be connected to."""
+        async with self.open(request) as response:
+            limit = request.max_bytes if response.status == 200 else MAX_ERROR_BYTES
+            return response.status, await read_body(request.server_name, response, limit)
+
+    @asynccontextmanager
+    async def open(self, request: WireRequest) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response of the first destination that can be connected to; its body is still to be read."""
         server_name = request.server_name
         failure: RemoteError | None = None
         for destination in await self._destinations(server_name):
             try:
-                async with self._session.request(
+                async with self.session.request(
                     request.method,
                     _url(destination, request.uri),
                     headers={**request.headers, "Host": destination.host_header},
@@ -176,8 +186,8 @@ class Https:
                     allow_redirects=False,
                     server_hostname=destination.tls_name,
                 ) as response:
-                    limit = request.max_bytes if response.status == 200 else _MAX_ERROR_BYTES
-                    return response.status, await _read(server_name, response, limit)
+                    yield response
+                    return
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 failure = failure or _not_connected(server_name, error)
             except aiohttp.ClientError as error:
@@ -206,7 +216,7 @@ def _url(destination: Destination, uri: str) -> URL:
     return URL(f"https://{host}:{destination.port}{uri}", encoded=True)
 
 
-async def _read(server_name: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def read_body(server_name: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body, decompressed, within ``limit`` bytes."""
     chunks: list[bytes] = []
     size = 0
@@ -229,7 +239,7 @@ def _not_connected(server_name: str, error: Exception) -> RemoteError:
     return unreachable(server_name, f"The connection could not be made: {error}", transient=not refused)
 
 
-def _refusal(server_name: str, status: int, body: bytes) -> RemoteError:
+def refusal(server_name: str, status: int, body: bytes) -> RemoteError:
     """What a status other than 200 says, with the Matrix error if the body holds one."""
     errcode, message, retry_after_ms = None, f"The server answered with status {status}", None
     try:

@@ -24,6 +24,8 @@ from federation.joins import Joins
 from federation.key_routes import KeyRoutes
 from federation.key_store import DatabaseKeyStore
 from federation.keyring import Keyring
+from federation.media import FederationMedia, open_url
+from federation.media_routes import MediaRoutes
 from federation.notary import Notary
 from federation.openid import OpenIdEndpoint
 from federation.published_keys import VerifyKey
@@ -48,6 +50,7 @@ from federation.visible_events import VisibleEvents
 from federation.well_known import fetch_well_known
 from homeserver.clock import Clock
 from homeserver.config import Federation as Settings
+from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.finding import Finding
 from homeserver.rooms.membership import Membership
@@ -75,7 +78,7 @@ class Federation:
     rooms: SharedRooms
 
 
-def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncExitStack) -> Exchange:
+def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncExitStack) -> Https:
     """The way to other servers over the network; ``closing`` closes it."""
     session = open_session(_addresses(settings), _outbound_tls(settings))
     closing.push_async_callback(session.close)
@@ -86,7 +89,17 @@ def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncE
         random=SystemRandom(),
     )
     closing.push_async_callback(discovery.close)
-    return Https(PermittedServers(discovery, allows), session).exchange
+    return Https(PermittedServers(discovery, allows), session)
+
+
+def federation_media(core: Core, https: Https) -> FederationMedia:
+    """Fetches the media of other servers over the network."""
+    return FederationMedia(
+        server_name=core.server_name,
+        key=core.signing_key,
+        open_response=https.open,
+        open_url=open_url(https.session),
+    )
 
 
 def open_key_validity(settings: Settings, closing: AsyncExitStack) -> KeyValidity:
@@ -178,6 +191,7 @@ async def open_federation_api(
     is_key_valid: KeyValidity,
     lists_rooms: bool = True,
     edu_receivers: Mapping[str, ReceiveEdu],
+    content: ContentRepository,
     version: str,
     patience: float = PATIENCE_SECONDS,
 ) -> list[Route]:
@@ -236,6 +250,7 @@ async def open_federation_api(
             server_name=core.server_name,
             version=version,
         ),
+        media=MediaRoutes(media=content.media, thumbnails=content.thumbnails, server_name=core.server_name),
         third_party_invites=ThirdPartyInviteEndpoints(
             invites=ThirdPartyInvites(
                 rooms=core.rooms,

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.ephemeral import Ephemeral
 from homeserver.storage import remote_keys, transaction_ids
@@ -22,7 +23,7 @@ _TRANSACTION_IDS_KEPT_MS = 24 * 3600 * 1000
 _PUBLISHED_KEYS_KEPT = 50_000
 
 
-def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens) -> None:
+def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens, content: ContentRepository) -> None:
     """Do them in the background from now on."""
 
     async def forget_transactions() -> None:
@@ -39,6 +40,9 @@ def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens) -> None
         ("old transaction ids", _HOUR_S, forget_transactions),
         ("old OpenID tokens", _HOUR_S, openid.forget_expired),
         ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
+        ("media ids without content", _HOUR_S, content.uploads.forget_expired),
+        ("uses of media of other servers", 300.0, content.copies.note_uses),
+        ("too many copies of media", _HOUR_S, content.copies.trim),
         ("old answers about keys", _HOUR_S, forget_published_keys),
         ("typing ends", 1.0, expire_typing),
         ("presence ends", 5.0, ephemeral.presence.expire),

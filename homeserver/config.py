@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -72,6 +72,13 @@ def _database(text: str, folder: Path) -> str:
     if not path or "://" in path or (absolute and not path.startswith("/")):
         raise ValueError
     return "sqlite://" + os.path.normpath(folder / ("/" + path.lstrip("/") if absolute else path))
+
+
+def _folder(text: str, folder: Path) -> Path:
+    path = folder / text
+    if not text or (path.exists() and not path.is_dir()):
+        raise ValueError
+    return path
 
 
 def _bind_address(text: str, _folder: Path) -> str:
@@ -196,6 +203,7 @@ class RateLimits:
     message: Bucket = Bucket(per_second=5, burst=50)
     join: Bucket = Bucket(per_second=0.5, burst=20)
     invite: Bucket = Bucket(per_second=0.5, burst=20)
+    media: Bucket = Bucket(per_second=50, burst=500)
     federation: Bucket = Bucket(per_second=50, burst=200)
 
     def limits(self) -> dict[str, Limit]:
@@ -266,6 +274,29 @@ class Presence:
     enabled: bool = True
 
 
+_Bytes: TypeAlias = Annotated[int, _number(int, 65_536, 2**50)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """What people upload, and what is fetched for them from other servers; sizes in bytes."""
+
+    #: ``load_config`` places the default beside the configuration file.
+    folder: Annotated[Path, Rule("the path of a folder, or of one that can be made", _folder)] = Path("media")
+    max_upload_bytes: _Bytes = 104_857_600
+    max_bytes_per_user: _Bytes | None = None
+    allow_remote: bool = True
+    max_remote_bytes: _Bytes = 104_857_600
+    remote_cache_bytes: _Bytes = 10_737_418_240
+    max_image_pixels: Annotated[int, _number(int, 1_000_000, 100_000_000)] = 40_000_000
+    unauthenticated_access: bool = False
+
+    def __post_init__(self) -> None:
+        # So that what was just fetched is never what has to give way.
+        if self.remote_cache_bytes < 2 * self.max_remote_bytes:
+            raise ValueError("remote_cache_bytes must be at least twice max_remote_bytes")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """What is logged (to standard error), and how it looks."""
@@ -309,6 +340,7 @@ class Config:
     limits: Limits = Limits()
     rooms: Rooms = Rooms()
     presence: Presence = Presence()
+    media: Media = Media()
     log: Log = Log()
 
 
@@ -318,7 +350,10 @@ def load_config(path: Path | str, environ: Mapping[str, str] = os.environ) -> Co
     Paths are relative to the file's folder; a text that is wholly ``${NAME}`` is
     taken from the environment.  Raises ``ConfigErrors``, which holds every mistake.
     """
-    return read_file(Path(path), Config, environ)
+    path = Path(path)
+    config = read_file(path, Config, environ)
+    media = replace(config.media, folder=path.absolute().parent / config.media.folder)
+    return replace(config, media=media)
 
 
 def describe_listener(listener: Listener) -> str:

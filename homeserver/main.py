@@ -22,10 +22,19 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.advertise import advertise_routes
 from federation.server_keys import OldKey
-from federation.wiring import Federation, open_federation, open_federation_api, open_https, open_key_validity
+from federation.transport import Https
+from federation.wiring import (
+    Federation,
+    federation_media,
+    open_federation,
+    open_federation_api,
+    open_https,
+    open_key_validity,
+)
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
+from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
 from homeserver.finding import Finding, wire_finding
@@ -83,22 +92,25 @@ class Server:
             core.notifier.listeners.append(metrics.count_events)
             core.background.start(metrics.watch_event_loop(), "event loop watch")
             limiter = _rate_limiter(config, core.clock)
-            federation = await _meet_other_servers(config, core, opened)
+            https = _way_to_other_servers(config, core, opened)
+            federation = await _meet_other_servers(config, core, https, opened)
             ephemeral = wire_ephemeral(core, federation.sender, presence=config.presence.enabled)
             people = _meet_people(config, core, federation, ephemeral)
             rooms = _rooms(config, core, federation, ephemeral, people)
+            content = wire_content_repository(core, config.media, federation_media(core, https))
+            await content.open(core, opened)
             health = Health(db, metrics)
             tables = {
-                "client": _for_clients(config, core, ephemeral, people, rooms),
+                "client": _for_clients(config, core, ephemeral, people, rooms, content=content),
                 "federation": await _for_servers(
-                    config, core, federation, ephemeral, people, rooms=rooms, opened=opened
+                    config, core, federation, ephemeral, people, rooms=rooms, content=content, opened=opened
                 ),
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
             }
             # For whoever comes by this server's name, which may lead to either API.
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
-            start_chores(core, ephemeral, people.openid)
+            start_chores(core, ephemeral, people.openid, content)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -140,12 +152,19 @@ class Server:
         _log.info("listening", address=describe_listener(listener), serves=listener.serves)
 
 
-async def _meet_other_servers(config: Config, core: Core, opened: contextlib.AsyncExitStack) -> Federation:
+def _way_to_other_servers(config: Config, core: Core, opened: contextlib.AsyncExitStack) -> Https:
+    settings = config.federation
+    return open_https(settings, core.clock, settings.allows if settings.enabled else _nobody, opened)
+
+
+async def _meet_other_servers(
+    config: Config, core: Core, https: Https, opened: contextlib.AsyncExitStack
+) -> Federation:
     settings = config.federation
     allows = settings.allows if settings.enabled else _nobody
     return await open_federation(
         core,
-        open_https(settings, core.clock, allows, opened),
+        https.exchange,
         allows,
         opened,
         timeout=settings.request_timeout,
@@ -190,7 +209,13 @@ def _rooms(
 
 
 def _for_clients(
-    config: Config, core: Core, ephemeral: Ephemeral, people: People, rooms: _RoomParts
+    config: Config,
+    core: Core,
+    ephemeral: Ephemeral,
+    people: People,
+    rooms: _RoomParts,
+    *,
+    content: ContentRepository,
 ) -> list[Route]:
     """The client-server API."""
     api = wire_client_api(
@@ -200,6 +225,7 @@ def _for_clients(
         ephemeral,
         rooms.reading,
         finding=rooms.finding,
+        content=content,
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
     )
@@ -214,6 +240,7 @@ async def _for_servers(
     people: People,
     *,
     rooms: _RoomParts,
+    content: ContentRepository,
     opened: contextlib.AsyncExitStack,
 ) -> list[Route]:
     """The server-server API; empty where federation is switched off."""
@@ -230,6 +257,7 @@ async def _for_servers(
         is_key_valid=open_key_validity(config.federation, opened),
         lists_rooms=config.federation.publish_room_list,
         edu_receivers=ephemeral.edu_receivers(),
+        content=content,
         version=version("inglenook"),
     )
 

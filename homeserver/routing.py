@@ -50,7 +50,7 @@ class Router(Generic[R]):
         self._root: _Node[R] = _Node()
         for route in routes:
             self._add(route, route.path)
-            if route.path.startswith("/_matrix/client/v3/"):
+            if route.path.startswith(("/_matrix/client/v3/", "/_matrix/media/v3/")):
                 self._add(route, route.path.replace("/v3/", "/r0/", 1))
 
     def _add(self, route: R, path: str) -> None:

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
@@ -75,7 +76,20 @@ class Text:
     content_type: str
 
 
-Reply: TypeAlias = "dict[str, Any] | Json | Text | web.StreamResponse"
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A reply that is sent in pieces, ``length`` bytes in all; it carries no header but ``headers``.
+
+    An error before the first piece is answered as any other; after that the connection is cut.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    length: int
+    headers: Mapping[str, str]
+    status: int = 200
+
+
+Reply: TypeAlias = "dict[str, Any] | Json | Text | Stream | web.StreamResponse"
 
 
 class Request:
@@ -282,7 +296,8 @@ class Dispatcher:
                 remote_ip=self._remote_ip(http),
                 max_body=self._max_body if route.max_body is None else route.max_body,
             )
-            response = _response(await self._answer(route, request))
+            reply = await self._answer(route, request)
+            response = await _sent(http, reply) if isinstance(reply, Stream) else _response(reply)
         except asyncio.CancelledError:
             _log_access(http, path, _CLIENT_CLOSED_REQUEST, started, request)
             raise
@@ -354,7 +369,32 @@ def _too_large(bound: int) -> MatrixError:
     return MatrixError(413, "M_TOO_LARGE", f"The body is larger than {bound} bytes")
 
 
-def _response(reply: Reply) -> web.StreamResponse:
+async def _sent(http: web.BaseRequest, reply: Stream) -> web.StreamResponse:
+    """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
+    response = web.StreamResponse(status=reply.status, headers={**CORS_HEADERS, **reply.headers})
+    if reply.status != 304:
+        response.content_length = reply.length
+    async with aclosing(reply.pieces) as pieces:
+        if http.method == "HEAD" or reply.length == 0:
+            await response.prepare(http)
+            return response
+        piece = await anext(pieces)
+        await response.prepare(http)
+        try:
+            async with asyncio.timeout(_BODY_PATIENCE) as patience:
+                await response.write(piece)
+                async for piece in pieces:
+                    patience.reschedule(asyncio.get_running_loop().time() + _BODY_PATIENCE)
+                    await response.write(piece)
+        except TimeoutError:
+            if http.transport is not None:
+                http.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+    await response.write_eof()
+    return response
+
+
+def _response(reply: dict[str, Any] | Json | Text | web.StreamResponse) -> web.StreamResponse:
     if isinstance(reply, dict):
         return web.Response(body=orjson.dumps(reply), headers=_JSON_HEADERS)
     if isinstance(reply, Json):

@@ -19,6 +19,8 @@ from federation.transactions import ReceiveEdu
 from federation.transport import Exchange, WireRequest, unreachable
 from federation.wiring import Federation, open_federation, open_federation_api
 from homeserver.clock import FakeClock
+from homeserver.config import Media
+from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import forbidden, not_found
@@ -187,6 +189,7 @@ class Server:
                 is_key_valid=server.is_key_valid,
                 lists_rooms=lists_rooms,
                 edu_receivers=edu_receivers or _recording(server.edus),
+                content=wire_content_repository(core, Media(), None),
                 version="0",
                 patience=patience,
             ),

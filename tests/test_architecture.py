@@ -21,6 +21,7 @@ CORE = (
     "homeserver.config",
     "homeserver.clock",
     "homeserver.tasks",
+    "homeserver.lookups",
 )
 COMMON = (
     *CORE,
@@ -30,9 +31,10 @@ COMMON = (
     "homeserver.routing",
     "homeserver.web",
 )
-DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e")
+DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e", "homeserver.media")
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
+    "homeserver.content_repository",
     "homeserver.core",
     "homeserver.ephemeral",
     "homeserver.finding",
@@ -47,15 +49,20 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.rooms": (*CORE, "homeserver.users", "homeserver.e2e"),
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users"),
+    "homeserver.media": CORE,
     "homeserver.sync": (*CORE, *DOMAIN),
     "homeserver.core": (*CORE, *DOMAIN),
+    "homeserver.content_repository": (*CORE, "homeserver.media", "homeserver.core"),
     "homeserver.ephemeral": (*CORE, *DOMAIN, "homeserver.core"),
     "homeserver.people": (*CORE, "homeserver.users", "homeserver.core"),
     "homeserver.reading": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral"),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
     "homeserver.room_actions": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),
-    "homeserver.chores": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral"),
+    "homeserver.chores": (
+        *(*CORE, *DOMAIN),
+        *("homeserver.core", "homeserver.ephemeral", "homeserver.content_repository"),
+    ),
     "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
@@ -70,6 +77,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.core",
         "homeserver.finding",
         "homeserver.shared_rooms",
+        "homeserver.content_repository",
     ),
     "federation": (*COMMON, *DOMAIN),
 }

@@ -265,6 +265,7 @@ def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
         "message",
         "join",
         "invite",
+        "media",
         "federation",
     }
 
@@ -361,3 +362,21 @@ def test_the_sample_explains_every_key() -> None:
         and not re.search(r"private_key", line)
     ]
     assert unexplained == []
+
+
+def test_media_is_kept_beside_the_configuration_unless_it_says_otherwise(folder: Path) -> None:
+    assert load(folder, SMALLEST).media.folder == folder / "media"
+    assert load(folder, SMALLEST + "media: {folder: /srv/media}\n").media.folder == Path("/srv/media")
+
+
+def test_a_file_is_no_folder_for_media(folder: Path) -> None:
+    assert mistakes_in(folder, SMALLEST + "media:\n  folder: signing.key\n  max_upload_bytes: 10\n") == [
+        "line 7: media.folder: must be the path of a folder, or of one that can be made",
+        "line 8: media.max_upload_bytes: must be a whole number from 65536 to 1125899906842624",
+    ]
+
+
+def test_what_was_fetched_must_fit_among_what_is_kept(folder: Path) -> None:
+    assert mistakes_in(folder, SMALLEST + "media: {remote_cache_bytes: 100000000}\n") == [
+        "line 6: media: remote_cache_bytes must be at least twice max_remote_bytes"
+    ]

@@ -19,6 +19,7 @@ from homeserver.web import Access, Route
 
 _SPECIFICATION = Path(__file__).parents[2] / "shared" / "spec" / "endpoints.tsv"
 _CLIENT, _FEDERATION = "/_matrix/client/v3", "/_matrix/federation/v1"
+_MEDIA = "/_matrix/media/v3"
 
 #: Served though the specification's list does not have them, each with its reason.
 BEYOND_THE_LIST = {
@@ -102,6 +103,13 @@ GET /_matrix/client/v3/user/{userId}/filter/{filterId}
 GET /_matrix/client/v3/pushrules/
 GET /_matrix/client/v3/sync
 PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}
+GET /_matrix/client/v1/media/config
+GET /_matrix/client/v1/media/download/{serverName}/{mediaId}
+GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}
+GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}
+POST /_matrix/media/v3/upload
+PUT /_matrix/media/v3/upload/{serverName}/{mediaId}
+POST /_matrix/media/v1/create
 GET /_matrix/client/v3/publicRooms
 POST /_matrix/client/v3/publicRooms
 GET /_matrix/client/v3/directory/list/room/{roomId}
@@ -133,6 +141,8 @@ POST /_matrix/federation/v1/get_missing_events/{roomId}
 GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}
 GET /_matrix/federation/v1/query/directory
 GET /_matrix/federation/v1/query/profile
+GET /_matrix/federation/v1/media/download/{mediaId}
+GET /_matrix/federation/v1/media/thumbnail/{mediaId}
 GET /_matrix/federation/v1/publicRooms
 POST /_matrix/federation/v1/publicRooms
 GET /_matrix/federation/v1/hierarchy/{roomId}
@@ -207,6 +217,9 @@ def test_what_another_server_needs_is_routed() -> None:
 
 #: Routes that others may call than the specification's list says, each with its reason.
 OTHER_ACCESS = {
+    ("GET", f"{_MEDIA}/download/{{serverName}}/{{mediaId}}"): "an access token gets more there",
+    ("GET", f"{_MEDIA}/download/{{serverName}}/{{mediaId}}/{{fileName}}"): "an access token gets more there",
+    ("GET", f"{_MEDIA}/thumbnail/{{serverName}}/{{mediaId}}"): "an access token gets more there",
     ("GET", "/_matrix/client/v3/publicRooms"): "which rooms there are is for those with an account",
     ("GET", "/_matrix/client/versions"): "the access token is optional there",
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.ratelimit import Limit, RateLimiter
 from homeserver.routing import Router
 from homeserver.users.requester import Requester
-from homeserver.web import Access, Dispatcher, Json, Reply, Request, Route
+from homeserver.web import Access, Dispatcher, Json, Reply, Request, Route, Stream
 
 
 class Name(msgspec.Struct):
@@ -73,6 +74,29 @@ async def half_a_stream(request: Request) -> Reply:
     raise RuntimeError("broken on the way")
 
 
+async def stream_of(*pieces: bytes | Exception) -> AsyncGenerator[bytes, None]:
+    for piece in pieces:
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
+
+
+async def in_pieces(request: Request) -> Reply:
+    return Stream(stream_of(b"one ", b"two"), 7, {"Content-Type": "text/plain"})
+
+
+async def not_found_at_once(request: Request) -> Reply:
+    return Stream(stream_of(forbidden("gone")), 7, {})
+
+
+async def breaks_later(request: Request) -> Reply:
+    return Stream(stream_of(b"one ", RuntimeError("broken on the way")), 7, {})
+
+
+async def more_than_anybody_reads(request: Request) -> Reply:
+    return Stream(stream_of(*[bytes(1_000_000)] * 100), 100_000_000, {})
+
+
 def failing(error: BaseException) -> Callable[[Request], Awaitable[Reply]]:
     async def fail(request: Request) -> Reply:
         raise error
@@ -105,6 +129,10 @@ ROUTES = [
     Route("POST", "/stream", count_bytes, PUBLIC, max_body=100_000, streams=True),
     Route("GET", "/json", raw_json, PUBLIC),
     Route("GET", "/half", half_a_stream, PUBLIC),
+    Route("GET", "/pieces", in_pieces, PUBLIC),
+    Route("GET", "/pieces/gone", not_found_at_once, PUBLIC),
+    Route("GET", "/pieces/broken", breaks_later, PUBLIC),
+    Route("GET", "/pieces/many", more_than_anybody_reads, PUBLIC),
     Route("GET", "/fails/forbidden", failing(forbidden("No.", hint=1)), PUBLIC),
     Route("GET", "/fails/not_allowed", failing(NotAllowed("The sender is not in the room.")), PUBLIC),
     Route("GET", "/fails/bug", failing(ZeroDivisionError("secret detail")), PUBLIC),
@@ -336,6 +364,44 @@ async def test_a_reply_that_breaks_halfway_is_cut_off(
             with pytest.raises(Exception, match="payload is not completed"):
                 await response.read()
     assert [line["event"] for line in lines] == ["request failed", "request"]
+
+
+async def test_a_reply_is_sent_in_pieces(client: TestClient[Any, Any]) -> None:
+    async with client.get("/pieces") as response:
+        assert (response.status, await response.read()) == (200, b"one two")
+        assert response.headers["Content-Length"] == "7"
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+    async with client.head("/pieces") as response:
+        assert (response.headers["Content-Length"], await response.read()) == ("7", b"")
+
+
+async def test_an_error_before_the_first_piece_is_answered(client: TestClient[Any, Any]) -> None:
+    assert await answer(client, "GET", "/pieces/gone") == (403, {"errcode": "M_FORBIDDEN", "error": "gone"})
+
+
+async def test_an_error_between_pieces_cuts_the_reply_off(client: TestClient[Any, Any]) -> None:
+    with capture_logs():
+        async with client.get("/pieces/broken") as response:
+            with pytest.raises(Exception, match="payload is not completed"):
+                await response.read()
+
+
+async def test_a_client_that_does_not_read_is_let_go(
+    client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.web._BODY_PATIENCE", 0.2)
+    assert client.server.port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port, limit=1000)
+    writer.write(b"GET /pieces/many HTTP/1.1\r\nHost: a\r\n\r\n")
+    # Some is in buffers on the way; it reads on only when the server has given up.
+    await reader.readuntil(b"\r\n\r\n")
+    await asyncio.sleep(0.5)
+    received = 0
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(1_000_000):
+            received += len(piece)
+    writer.close()
+    assert received < 100_000_000
 
 
 async def test_each_request_has_one_access_line_without_its_query(

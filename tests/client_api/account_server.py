@@ -13,6 +13,8 @@ from yarl import URL
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from homeserver.clock import FakeClock
+from homeserver.config import Media
+from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
@@ -81,6 +83,7 @@ class AccountServer:
             ephemeral,
             reading := wire_reading(self.core, self.people.push_rules, ephemeral, AskedForHistory()),
             finding=wire_finding(self.core, reading, NoLists(), AskedForHistory()),
+            content=wire_content_repository(self.core, Media(), None),
             public_base_url="https://a.org",
         )
         return client_routes(api)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from federation.lookups import InFlight, Recent
+from homeserver.lookups import InFlight, Recent
 
 
 def test_what_was_used_longest_ago_is_forgotten() -> None:

@@ -14,6 +14,7 @@ from tests.flows.bad import Bad
 from tests.flows.bad.bodies import BODIES
 from tests.flows.bad.callers import CALLERS
 from tests.flows.bad.events import EVENTS
+from tests.flows.bad.media import MEDIA
 from tests.flows.bad.people import PEOPLE
 from tests.flows.bad.rooms import ROOMS
 from tests.flows.bad.servers import SERVERS
@@ -23,7 +24,7 @@ from tests.processes import Server
 pytestmark = pytest.mark.xdist_group("bad-requests")
 in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
-CLIENT_REQUESTS = (*BODIES, *CALLERS, *PEOPLE, *ROOMS, *EVENTS)
+CLIENT_REQUESTS = (*BODIES, *CALLERS, *PEOPLE, *ROOMS, *EVENTS, *MEDIA)
 
 
 def test_there_are_enough_of_them() -> None:

@@ -282,6 +282,31 @@ class Client:
         """Send a public read receipt."""
         await self.request("POST", f"/rooms/{quote(room_id)}/receipt/m.read/{quote(event_id)}")
 
+    # Media
+
+    async def upload(self, content: bytes, content_type: str, filename: str = "") -> str:
+        """Returns the content's ``mxc://`` URI."""
+        url = f"{self._base_url}/_matrix/media/v3/upload"
+        headers = {"Authorization": f"Bearer {self.access_token}", "Content-Type": content_type}
+        query = {"filename": filename} if filename else {}
+        async with self._http.post(url, data=content, params=query, headers=headers) as reply:
+            answer = await reply.json()
+            if reply.status != 200:
+                raise Refused(reply.status, answer.get("errcode", ""), "upload", answer)
+            return str(answer["content_uri"])
+
+    async def download(
+        self, mxc: str, *, of: str = "download", **query: str | int
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Content, or another endpoint's (``of="thumbnail"``), and its headers."""
+        url = f"{self._base_url}/_matrix/client/v1/media/{of}/{mxc.removeprefix('mxc://')}"
+        headers = {"Authorization": f"Bearer {self.access_token}"}
+        async with self._http.get(url, params=query, headers=headers) as reply:
+            if reply.status != 200:
+                answer = await reply.json()
+                raise Refused(reply.status, answer.get("errcode", ""), of, answer)
+            return await reply.read(), reply.headers.copy()
+
     # Waiting
 
     async def sync(self, *, wait_ms: int = 0) -> dict[str, Any]:

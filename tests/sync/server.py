@@ -12,6 +12,8 @@ import orjson
 
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
+from homeserver.config import Media
+from homeserver.content_repository import wire_content_repository
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.finding import wire_finding
 from homeserver.people import wire_people
@@ -107,6 +109,7 @@ class SyncServer:
             self.world.actions,
             self.ephemeral,
             self.reading,
+            content=wire_content_repository(self.world.core, Media(), None),
             finding=self.finding,
             public_base_url=None,
         )

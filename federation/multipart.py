@@ -1,0 +1,152 @@
+"""Multipart bodies, read as they come (RFC 2046, 5.1).
+
+A parser without I/O: it is fed bytes, cut anywhere, and gives back what they mean.  What
+it holds is bounded, whatever it is fed; how much content there may be is its user's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_PREAMBLE_BYTES: Final = 64 * 1024
+#: Spaces that may follow a boundary on its line.
+_MAX_PADDING: Final = 128
+
+
+class MalformedMultipart(Exception):
+    """The other server sent what is no multipart body, or a part of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartHead:
+    """A part begins; names of headers are in lower case."""
+
+    headers: Mapping[str, str]
+
+
+Piece: TypeAlias = "PartHead | bytes"
+
+
+class _At(Enum):
+    PREAMBLE = auto()
+    HEADERS = auto()
+    CONTENT = auto()
+    END = auto()
+
+
+class MultipartParser:
+    """Takes a body apart at ``boundary``."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        # The line break belongs to the delimiter; the first one may do without.
+        self._buffer = b"\r\n"
+        self._at = _At.PREAMBLE
+        self._preamble = 0
+        #: Bytes at the buffer's beginning that were kept for the delimiter's sake, and are no content.
+        self._borrowed = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the closing delimiter has come; whatever follows it means nothing."""
+        return self._at is _At.END
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The heads and pieces of content in what has come so far.  Raises ``MalformedMultipart``."""
+        self._buffer += data
+        pieces: list[Piece] = []
+        while self._go_on(pieces):
+            pass
+        return pieces
+
+    def finish(self) -> None:
+        """Nothing more comes; ``MalformedMultipart`` if there should have."""
+        if not self.at_end:
+            raise MalformedMultipart("The body ends before its last delimiter")
+
+    def _go_on(self, pieces: list[Piece]) -> bool:
+        """Take the next thing from the buffer; false when that needs more bytes."""
+        if self._at is _At.END:
+            return False
+        return self._take_head(pieces) if self._at is _At.HEADERS else self._take_content(pieces)
+
+    def _take_head(self, pieces: list[Piece]) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if max(end, len(self._buffer) if end < 0 else 0) > MAX_HEADER_BYTES:
+            raise MalformedMultipart("The headers of a part are too long")
+        if end < 0:
+            return False
+        pieces.append(PartHead(_headers(self._buffer[:end])))
+        # The second line break stays, for content may be empty, and the delimiter begin with it.
+        self._buffer = self._buffer[end + 2 :]
+        self._borrowed = 2
+        self._at = _At.CONTENT
+        return True
+
+    def _take_content(self, pieces: list[Piece]) -> bool:
+        at = self._buffer.find(self._delimiter)
+        if at < 0:
+            # What is at the end may become a delimiter.
+            self._pass_on(len(self._buffer) - len(self._delimiter) + 1, pieces)
+            return False
+        end = at + len(self._delimiter)
+        meaning = _meaning(self._buffer[end : end + _MAX_PADDING + 2])
+        if meaning is _Meaning.CONTENT:
+            self._pass_on(at + 2, pieces)
+            return True
+        self._pass_on(at, pieces)
+        if meaning is _Meaning.NEXT_PART:
+            self._buffer = self._buffer[self._buffer.index(b"\r\n", len(self._delimiter)) :]
+            self._at = _At.HEADERS
+        elif meaning is _Meaning.CLOSE:
+            self._buffer = b""
+            self._at = _At.END
+        return meaning is _Meaning.NEXT_PART
+
+    def _pass_on(self, length: int, pieces: list[Piece]) -> None:
+        """Take content, or what stands before the first part, from the buffer."""
+        content, self._buffer = self._buffer[: max(length, 0)], self._buffer[max(length, 0) :]
+        if self._at is _At.PREAMBLE:
+            self._preamble += len(content)
+            if self._preamble > MAX_PREAMBLE_BYTES:
+                raise MalformedMultipart("There is too much before the first part")
+            return
+        borrowed = min(self._borrowed, len(content))
+        self._borrowed -= borrowed
+        if len(content) > borrowed:
+            pieces.append(content[borrowed:])
+
+
+class _Meaning(Enum):
+    NEXT_PART = auto()
+    CLOSE = auto()
+    CONTENT = auto()
+    UNDECIDED = auto()
+
+
+def _meaning(after: bytes) -> _Meaning:
+    """What a delimiter is, by the bytes after it."""
+    rest = after.lstrip(b" \t")
+    if after.startswith(b"--"):
+        return _Meaning.CLOSE
+    if rest.startswith(b"\r\n"):
+        return _Meaning.NEXT_PART
+    is_short = len(after) < _MAX_PADDING + 2
+    if is_short and (rest in (b"", b"\r") or after == b"-"):
+        return _Meaning.UNDECIDED
+    return _Meaning.CONTENT
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in block.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if line and not (colon and name and name.strip() == name):
+            raise MalformedMultipart("A header of a part is malformed")
+        if line:
+            headers[name.decode("latin-1").lower()] = value.strip(b" \t").decode("utf-8", "replace")
+    return headers

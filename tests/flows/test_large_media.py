@@ -1,0 +1,47 @@
+"""Large files pass through the server in pieces, and not through its memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from tests.flows.conftest import Register
+from tests.processes import Server
+
+_PIECE = bytes(range(256)) * 1024
+_PIECES = 400  # 100 MiB, the largest upload by default
+_MAX_GROWTH = 24 * 1024 * 1024
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    for _ in range(_PIECES):
+        yield _PIECE
+
+
+async def test_a_large_file_goes_up_and_down_in_pieces(
+    server: Server, register: Register, http: aiohttp.ClientSession
+) -> None:
+    alice = await register("alice")
+    headers = {"Authorization": f"Bearer {alice.access_token}", "Content-Type": "video/mp4"}
+
+    async def upload(body: AsyncIterator[bytes] | bytes) -> str:
+        url = f"{server.client_url}/_matrix/media/v3/upload"
+        async with http.post(url, data=body, headers=headers) as reply:
+            assert reply.status == 200, await reply.text()
+            return str((await reply.json())["content_uri"]).removeprefix("mxc://")
+
+    async def download(mxc: str) -> str:
+        url, digest = f"{server.client_url}/_matrix/client/v1/media/download/{mxc}", hashlib.sha256()
+        async with http.get(url, headers=headers) as reply:
+            async for piece in reply.content.iter_any():
+                digest.update(piece)
+        return digest.hexdigest()
+
+    await download(await upload(_PIECE))
+    before = server.resident_bytes()
+    digest = await download(await upload(pieces()))
+
+    assert digest == hashlib.sha256(_PIECE * _PIECES).hexdigest()
+    assert server.resident_bytes() - before < _MAX_GROWTH
