@@ -29,6 +29,8 @@ from homeserver.web import Json, Reply, Request
 MAX_BACKFILLED: Final = 100
 MAX_MISSING: Final = 50
 _MAX_STARTS: Final = 50
+#: How many events a walk passes by that are not given.
+_MAX_PASSED: Final = 500
 
 #: Finds events by id.
 _Lookup: TypeAlias = Callable[[Sequence[str]], Awaitable[dict[str, StoredEvent]]]
@@ -66,7 +68,7 @@ class Events:
     async def event(self, request: Request) -> Reply:
         """``GET /event/{eventId}``."""
         stored = await self._events.by_id(request.params["eventId"])
-        if stored is None:
+        if stored is None or stored.rejected:
             raise not_found("Unknown event")
         room = await self._rooms.by_nid(stored.room_nid)
         self._check_is_in(room, request.origin)
@@ -123,9 +125,14 @@ class Events:
         return Json(b'{"events":[' + b",".join(pdus) + b"]}")
 
     async def _state(self, request: Request) -> tuple[list[int], list[int]]:
-        """The state before an event, and its auth chain."""
+        """The state before an event, and its auth chain.
+
+        ``M_FORBIDDEN`` for servers that nobody at the event was of, where history is not theirs to see.
+        """
         room = await self._room(request)
         stored = await self._event_of(room, request.query_text("event_id"))
+        if not await self._visible.among(room, request.origin, [stored]):
+            raise forbidden("Your server may not see the event")
         state = await self._replies.state_before(room, stored)
         return state, await self._replies.auth_chain(state)
 
@@ -141,7 +148,7 @@ class Events:
 
     async def _event_of(self, room: Room, event_id: str) -> StoredEvent:
         stored = await self._events.by_id(event_id)
-        if stored is None or stored.room_nid != room.nid:
+        if stored is None or stored.room_nid != room.nid or stored.rejected:
             raise not_found("Unknown event")
         return stored
 
@@ -176,23 +183,26 @@ async def walk_back(
 ) -> list[StoredEvent]:
     """Up to ``limit`` events reached from ``starts`` by ``prev_events``, the deepest first.
 
-    Stops at events that are in ``without``, of another room, rejected, or not part of the
-    timeline, and does not include them.
+    Stops at events that are in ``without``, of another room, not part of the timeline or less
+    deep than ``min_depth``, and does not include them; goes on behind rejected ones without
+    including them.
     """
     begun = list(dict.fromkeys(starts))
     seen = {*begun, *without}
     wanted, walked = begun, 0
     pending: list[tuple[int, int, StoredEvent]] = []
     found: list[StoredEvent] = []
-    while len(found) < limit:
+    while len(found) < limit and walked < limit + _MAX_PASSED:
         for stored in (await lookup(wanted)).values():
-            if stored.room_nid == room.nid and not stored.rejected and stored.state_before is not None:
+            if stored.room_nid == room.nid and stored.state_before is not None:
                 walked += 1
                 heapq.heappush(pending, (-stored.event.depth, walked, stored))
         if not pending:
             break
         _, _, stored = heapq.heappop(pending)
-        if (with_starts or stored.id not in begun) and stored.event.depth >= min_depth:
+        if stored.event.depth < min_depth:
+            break
+        if (with_starts or stored.id not in begun) and not stored.rejected:
             found.append(stored)
         wanted = [event_id for event_id in stored.event.prev_events if event_id not in seen]
         seen.update(wanted)

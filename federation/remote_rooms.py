@@ -94,11 +94,23 @@ class FederationRooms:
         return await self._client.backfill(server, room_id, event_ids, limit)
 
     async def missing_events(
-        self, server: str, room_id: str, earliest: Sequence[str], latest: Sequence[str], limit: int
+        self,
+        server: str,
+        room_id: str,
+        earliest: Sequence[str],
+        latest: Sequence[str],
+        limit: int,
+        *,
+        min_depth: int = 0,
     ) -> list[dict[str, Any]]:
         """PDUs between ``earliest`` and ``latest``."""
         return await self._client.get_missing_events(
-            server, room_id, earliest_events=earliest, latest_events=latest, limit=limit
+            server,
+            room_id,
+            earliest_events=earliest,
+            latest_events=latest,
+            limit=limit,
+            min_depth=min_depth,
         )
 
     async def timestamp_to_event(self, server: str, room_id: str, ts: int, direction: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from homeserver.clock import Clock
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.extremities import Extremities
 from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.rooms import Rooms
@@ -71,6 +72,7 @@ async def open_core(db: Database, clock: Clock, server_name: str, signing_key: S
     send = Send(
         rooms=rooms,
         states=states,
+        extremities=Extremities(states, resolution),
         timeline=timeline,
         clock=clock,
         server_name=server_name,

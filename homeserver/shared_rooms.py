@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from homeserver.core import Core
 from homeserver.rooms.adopt import Adoption
 from homeserver.rooms.backfill import Backfill
+from homeserver.rooms.dummy_events import DummyEvents
 from homeserver.rooms.inbound import EventVerifier, Inbound
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.missing import Missing
@@ -32,7 +33,17 @@ class SharedRooms:
 
 def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) -> SharedRooms:
     """Wire what rooms have to do with other servers."""
-    missing = Missing(remote, core.events)
+    missing = Missing(remote, core.events, core.server_name)
+    dummy_events = DummyEvents(
+        db=core.db,
+        rooms=core.rooms,
+        states=core.states,
+        send=core.send,
+        clock=core.clock,
+        background=core.background,
+        server_name=core.server_name,
+    )
+    core.notifier.listeners.append(dummy_events.new_events)
     policy = Policy(remote, core.clock, core.server_name)
     core.send.policy = policy
     inbound = Inbound(
@@ -81,6 +92,7 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
             missing=missing,
             remote=remote,
             event_nids=core.event_nids,
+            background=core.background,
             server_name=core.server_name,
         ),
         invites=Invites(

@@ -83,8 +83,14 @@ def auth_chain(event_ids: Iterable[str], events: Mapping[str, Event]) -> set[str
 
 
 def auth_difference(state_sets: Sequence[Mapping[StateKey, str]], events: Mapping[str, Event]) -> set[str]:
-    """What is in the full auth chain of some, but not of all, of the states."""
-    chains = [auth_chain(state.values(), events) for state in state_sets]
+    """What is in the full auth chain of some, but not of all, of the states.
+
+    COMPAT: Synapse.  A state's own events count as part of its full auth chain.  Read to the
+    letter, the specification counts them only where another event of the state cites them; then
+    an event of every state could be in the difference and put off the events that cite it,
+    and servers in one room would come to different states.
+    """
+    chains = [{*state.values(), *auth_chain(state.values(), events)} for state in state_sets]
     return set[str]().union(*chains) - chains[0].intersection(*chains[1:])
 
 

@@ -8,7 +8,7 @@ holds for them too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,13 +20,13 @@ from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.inbound import Dropped, Inbound
-from homeserver.rooms.missing import Missing
+from homeserver.rooms.missing import ClaimedState, Missing
 from homeserver.rooms.outliers import MissingAuthEvents, authorise_by_auth_events
 from homeserver.rooms.redactions import Redactions, emptied
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.state_store import StateStore, differences
+from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.timeline import Timeline
 from homeserver.storage import events as event_storage
 from homeserver.storage.append import Append, Redacted
@@ -35,12 +35,15 @@ from homeserver.storage.events import REDACTED, REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.moments import Direction
 from homeserver.storage.numbers import Sequence as NumberSequence
+from homeserver.tasks import Background
 
 _log = structlog.get_logger()
 
 #: How many servers are asked for one page of history.
 _MAX_SERVERS = 3
 MAX_EVENTS = 100
+#: How long somebody who scrolls back waits for other servers; what comes later is there the next time.
+PATIENCE_SECONDS = 20.0
 #: How many events come with one that was found by its time, and how many positions are left after them
 #: where nothing says how many events are missing there.
 _BROUGHT = 10
@@ -63,7 +66,9 @@ class Backfill:
         missing: Missing,
         remote: RemoteRooms,
         event_nids: NumberSequence,
+        background: Background,
         server_name: str,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._db = db
         self._keys = keys
@@ -76,17 +81,25 @@ class Backfill:
         self._missing = missing
         self._remote = remote
         self._event_nids = event_nids
+        self._background = background
         self._server_name = server_name
+        self._patience = patience
         #: One backfill of a room at a time; taken before the room lock.
         self._filling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def fill(self, room: Room, low: int, high: int, limit: int) -> bool:
         """Fetch up to ``limit`` events of the newest gap that ends at a position in ``[low, high]``.
 
-        Whether any came; false where there is no gap.
+        Whether any came; false where there is no gap, and where other servers take too long:
+        then it goes on without anybody waiting for it.
         """
         if await event_storage.newest_gap(self._db.read, room.nid, low, high) is None:
             return False
+        filling = self._background.start(self._fill(room, low, high, limit), f"history of {room.room_id}")
+        done, _ = await asyncio.wait([filling], timeout=self._patience)
+        return bool(done) and filling.result()
+
+    async def _fill(self, room: Room, low: int, high: int, limit: int) -> bool:
         async with self._filling.setdefault(room.nid, asyncio.Lock()):
             gap = await event_storage.newest_gap(self._db.read, room.nid, low, high)
             if gap is None:
@@ -95,7 +108,7 @@ class Backfill:
             for server in self._servers(room):
                 try:
                     pdus = await self._remote.backfill(server, room.room_id, wanted, min(limit, MAX_EVENTS))
-                    if await self._take(server, room, pos, pdus[:MAX_EVENTS]):
+                    if await self._take(server, room, pos, wanted, pdus[:MAX_EVENTS]):
                         return True
                 except (RemoteError, Dropped) as error:
                     _log.info("backfill failed", room_id=room.room_id, server=server, reason=str(error))
@@ -135,23 +148,27 @@ class Backfill:
         floor = await event_storage.pos_before(self._db.read, room.nid, pos)
         middle = pos - _ROOM_AFTER if floor is None else pos - (pos - floor) // 2
         pdus = await self._remote.backfill(server, room.room_id, [event_id], _BROUGHT)
-        await self._take(server, room, middle, pdus[:_BROUGHT])
+        await self._take(server, room, middle, [event_id], pdus[:_BROUGHT])
 
     def _servers(self, room: Room) -> list[str]:
         """Servers that are likely to have the history: those with the most members first."""
         others = [server for server in room.servers if server != self._server_name]
         return sorted(others, key=lambda server: -room.servers[server])[:_MAX_SERVERS]
 
-    async def _take(self, server: str, room: Room, pos: int, pdus: Sequence[dict[str, Any]]) -> bool:
+    async def _take(
+        self, server: str, room: Room, pos: int, wanted: Sequence[str], pdus: Sequence[dict[str, Any]]
+    ) -> bool:
         checked = await self._inbound.checked(room.rules, pdus)
-        events = {
+        of_room = {
             event.event_id: event
             for event in checked
             if isinstance(event, Event) and event.room_id == room.room_id
         }
+        events = reached(wanted, of_room)
         known = await self._events.by_ids(list(events))
         placed = [known[event_id] for event_id in known if known[event_id].state_before is not None]
-        elsewhere = _before(events, [stored.id for stored in placed])
+        # What is in the timeline, and what comes before that: it belongs into the gaps below.
+        elsewhere = reached([stored.id for stored in placed], events)
         fresh = [
             event
             for event in sorted(events.values(), key=lambda event: event.depth)
@@ -160,9 +177,9 @@ class Backfill:
         if not fresh:
             return False
         await self._inbound.fetch_auth_events(server, room, fresh)
-        state: Sequence[StoredEvent] = ()
+        state = ClaimedState((), whole=True)
         if fresh[0].prev_events:  # before the create event there is no state
-            state = await self._missing.state_before(server, room, fresh[0], self._inbound.store_outliers)
+            state = await self._missing.state_before(server, room, fresh[0], self._inbound.store_claimed)
         async with self._rooms.lock(room.room_id) as locked:
             batch = await self._put_before(locked, pos, fresh, state)
             locked.forget_before(pos)
@@ -170,9 +187,7 @@ class Backfill:
         await written
         return bool(batch.new or batch.placed)
 
-    async def _put_before(
-        self, room: Room, gap: int, events: Sequence[Event], state: Sequence[StoredEvent]
-    ) -> Append:
+    async def _put_before(self, room: Room, gap: int, events: Sequence[Event], state: ClaimedState) -> Append:
         """The batch that puts events, oldest first, right before position ``gap``.
 
         Caller holds the room lock.
@@ -193,14 +208,16 @@ class Backfill:
             outlier = known.get(event.event_id)
             if outlier is not None and outlier.state_before is not None:
                 continue  # it came by itself meanwhile
-            stored = await self._placed(room, event, known, outlier, ref)
+            before = _state_after_all(event, known)
+            before = ref if before is None else before
+            stored = await self._placed(room, event, known, outlier, before)
             if stored is None:
                 continue
             if not stored.rejected:
                 stored = msgspec.structs.replace(stored, pos=pos)
                 pos += 1
             if stored.key_nid is not None and not stored.rejected:
-                overlay = await self._states.overlay_on(room, ref, {stored.key_nid: stored.nid})
+                overlay = await self._states.overlay_on(room, before, {stored.key_nid: stored.nid})
                 batch.overlays.append(overlay)
                 ref = -overlay.nid
                 stored = msgspec.structs.replace(stored, state_after=ref)
@@ -234,10 +251,8 @@ class Backfill:
         batch.redacted.append(Redacted(emptied(room, stored, redaction), redaction))
         return batch.redacted[-1].stored
 
-    async def _reference(self, room: Room, state: Sequence[StoredEvent], batch: Append) -> int:
-        whole = {stored.key_nid: stored.nid for stored in state if stored.key_nid is not None}
-        current = await self._states.state_at(room, room.state_ver)
-        difference = differences(whole, current)
+    async def _reference(self, room: Room, state: ClaimedState, batch: Append) -> int:
+        difference = state.difference(await self._states.state_at(room, room.state_ver))
         if not difference:
             return room.state_ver
         overlay = await self._states.overlay_on(room, room.state_ver, difference)
@@ -279,16 +294,23 @@ class Backfill:
         )
 
 
-def _before(events: Mapping[str, Event], placed: Sequence[str]) -> set[str]:
-    """The events that are in the timeline, ``placed``, and those of the others that come before them.
+def _state_after_all(event: Event, known: Mapping[str, StoredEvent]) -> int | None:
+    """The state after all an event builds on, where that is known and one: on a fork the fork's."""
+    earlier = [known.get(prev) for prev in event.prev_events]
+    refs = {None if stored is None else stored.state_after for stored in earlier}
+    return refs.pop() if len(refs) == 1 else None
 
-    Those belong into the gaps below them.
+
+def reached(starts: Iterable[str], events: Mapping[str, Event]) -> dict[str, Event]:
+    """Those of the events that some events are or build on, which the others have nothing to do with.
+
+    In v1 and v2 servers choose the ids, and events may build on each other in a circle.
     """
-    found: set[str] = set()
-    pending = list(placed)
+    found: dict[str, Event] = {}
+    pending = list(starts)
     while pending:
         event_id = pending.pop()
         if event_id in events and event_id not in found:
-            found.add(event_id)
+            found[event_id] = events[event_id]
             pending += events[event_id].prev_events
     return found

@@ -12,17 +12,27 @@ from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import SigningKey, encode_base64, reference_hash, sign_event
 from homeserver.storage.events import StoredEvent
 
-#: The spec allows 20; referring to fewer keeps events small and still folds forks quickly.
-MAX_PREV_EVENTS = 10
+#: As many as the specification allows.
+MAX_PREV_EVENTS = 20
 
 _MAX_DEPTH = (1 << 53) - 1
 
 
 def choose_prev_events(tips: Sequence[StoredEvent]) -> tuple[StoredEvent, ...]:
-    """The forward extremities a new event refers to: the deepest, when there are many."""
+    """The forward extremities a new event refers to: when there are too many, those that merge most.
+
+    One of every state first, so that as a rule the states of those chosen are the states of all;
+    among those of one state, and among states, the deepest.
+    """
     if len(tips) <= MAX_PREV_EVENTS:
         return tuple(tips)
-    return tuple(sorted(tips, key=lambda tip: (-tip.event.depth, tip.nid))[:MAX_PREV_EVENTS])
+    deepest = sorted(tips, key=lambda tip: (-tip.event.depth, tip.nid))
+    of_state: dict[int | None, StoredEvent] = {}
+    for tip in deepest:
+        of_state.setdefault(tip.state_after, tip)
+    firsts = {tip.nid for tip in of_state.values()}
+    others = [tip for tip in deepest if tip.nid not in firsts]
+    return tuple([*of_state.values(), *others][:MAX_PREV_EVENTS])
 
 
 def references(events: Sequence[Event], rules: RoomVersion) -> list[Any]:

@@ -5,7 +5,7 @@ Specification: server-server API, "Checks performed on receipt of a PDU".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -18,19 +18,23 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import content_hash_matches
+from homeserver.rooms.again import again_when_stale
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.missing import Gap, Missing
+from homeserver.rooms.missing import MAX_GAP_EVENTS, Gap, Missing
 from homeserver.rooms.outliers import MissingAuthEvents, Outliers, authorise_by_auth_events
 from homeserver.rooms.policy import Policy, policy_server_of
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
-from homeserver.rooms.state_store import StateStore, differences
+from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage.events import REJECTED, SENT_HERE, SOFT_FAILED, StoredEvent
 from homeserver.storage.state import Overlay
 
 _log = structlog.get_logger()
+
+#: How many events one question for missing events is about.
+_MAX_LATEST = 20
 
 
 class Dropped(Exception):
@@ -78,7 +82,8 @@ class Inbound:
 
         ``hand_on``: this server sends it to the others in the room, as it does with its own.
 
-        1. Known already?  Then there is nothing to do.
+        1. Known already?  Then there is nothing to do, but for one that was rejected: what it was
+           judged by may have been wrong, or have come since.
         2. A valid event of its room version, else drop it.
         3. Good signatures, else drop it.
         4. A good hash, else redact it.
@@ -120,13 +125,14 @@ class Inbound:
                 events[index] = parse_event(redact(pdus[index], rules), rules)
         return events
 
+    @again_when_stale
     async def _take(
         self, origin: str, room: Room, event: Event, *, fill_gap: bool, hand_on: bool = False
     ) -> StoredEvent:
         stored = await self._events.by_id(event.event_id)
         if stored is not None and stored.room_nid != room.nid:
             raise Dropped("another room has an event with its id")
-        if stored is not None and stored.state_before is not None:  # step 1
+        if stored is not None and _is_settled(stored):  # step 1
             return stored
         auth = await self._auth_events(origin, room, event)
         rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
@@ -141,11 +147,13 @@ class Inbound:
             await room.settle()
             room.check_sound()
             stored = await self._events.by_id(event.event_id)
-            if stored is not None and stored.state_before is not None:
+            if stored is not None and _is_settled(stored):
                 return stored
             before, overlay = await self._state_before(room, event, gap)
             flags = SENT_HERE if hand_on else 0
             if rejected or await self._refusal_at(room, event, before):  # step 7
+                if stored is not None and stored.rejected and stored.state_before is not None:
+                    return stored
                 flags = REJECTED
                 event = msgspec.structs.replace(event, rejected=True)
             elif recommended is None or await self._refusal_at(room, event, room.state_ver):  # step 8
@@ -170,16 +178,21 @@ class Inbound:
         missing = set(event.auth_events) - known.keys()
         if missing:
             raise Dropped(f"{len(missing)} of its auth events cannot be had")
+        rejected = [stored.id for stored in known.values() if stored.rejected]
+        if rejected:
+            async with self._rooms.lock(room.room_id) as locked:
+                known |= await self._outliers.judge_again(room.rules, rejected, locked.create.event)
         return [known[event_id] for event_id in event.auth_events]
 
     async def fetch_auth_events(self, origin: str, room: Room, events: Sequence[Event]) -> None:
-        """Have the auth events of events stored, as far as ``origin`` gives them."""
+        """Have the auth events of events stored, as far as ``origin``, or others in the room, give them."""
         for event in events:
-            known = await self._events.by_ids(event.auth_events)
-            if len(known) < len(set(event.auth_events)):
-                await self.store_outliers(
-                    room, await self._missing.auth_chain(origin, room.room_id, event, known)
-                )
+            for server in self._missing.servers(origin, room):
+                known = await self._events.by_ids(event.auth_events)
+                if len(known) == len(set(event.auth_events)):
+                    break
+                chain = await self._missing.auth_chain(server, room.room_id, event, known)
+                await self.store_outliers(room, chain)
 
     async def store_outliers(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
         """Check PDUs, judge them by their auth events and store them outside the timeline."""
@@ -205,7 +218,11 @@ class Inbound:
         return False
 
     async def _close_gap(self, origin: str, room: Room, event: Event, *, fill_gap: bool) -> Gap | None:
-        """Have the events it builds on, or the state before it from its origin; ``None``: no gap."""
+        """Have the events it builds on, or the state before it from another server; ``None``: no gap.
+
+        Where neither can be had the event is dropped.  The next one that builds on it brings the
+        question up anew, and may come from a server that knows the answer.
+        """
         unknown = await self._unknown_prev_events(event)
         if unknown and fill_gap:
             for earlier in await self._events_before(origin, room, event):
@@ -217,10 +234,17 @@ class Inbound:
         if not unknown:
             return None
         try:
-            gap = await self._missing.state_before(origin, room, event, self.store_outliers)
+            state = await self._missing.state_before(origin, room, event, self.store_claimed)
         except RemoteError as error:
             raise Dropped(f"what it builds on cannot be had: {error}") from error
-        return Gap(unknown=tuple(unknown), state=gap)
+        return Gap(unknown=tuple(unknown), state=state)
+
+    async def store_claimed(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
+        """``store_outliers`` for what one server says, which another may say better."""
+        try:
+            return await self.store_outliers(room, pdus)
+        except Dropped as error:
+            raise RemoteError("", str(error), reachable=True, transient=False) from error
 
     async def _events_before(self, origin: str, room: Room, event: Event) -> list[Event]:
         """Events that lead from what is known here to an event, earlier ones first.
@@ -228,12 +252,21 @@ class Inbound:
         What lies before the known part of the graph is history: it is left to backfill, for
         in the timeline's end it would be shown as new.
         """
-        checked = await self.checked(room.rules, await self._missing.events_before(origin, room, event))
-        found = {
-            earlier.event_id: earlier
-            for earlier in checked
-            if isinstance(earlier, Event) and earlier.room_id == room.room_id and earlier.prev_events
-        }
+        found: dict[str, Event] = {}
+        for server in self._missing.servers(origin, room):
+            latest = [event.event_id]
+            while latest and len(found) < MAX_GAP_EVENTS:
+                pdus = await self._missing.events_before(server, room, latest)
+                fresh = {
+                    earlier.event_id: earlier
+                    for earlier in await self.checked(room.rules, pdus)
+                    if isinstance(earlier, Event) and earlier.room_id == room.room_id and earlier.prev_events
+                }
+                fresh = {event_id: earlier for event_id, earlier in fresh.items() if event_id not in found}
+                found |= fresh
+                latest = await self._reaching_further(fresh.values(), found)
+            if found:
+                break
         history: set[str] = set()
         pending = list(await self._timeline.missing_among(room, list(found)))
         while pending:
@@ -241,7 +274,16 @@ class Inbound:
             if event_id in found and event_id not in history:
                 history.add(event_id)
                 pending += found[event_id].prev_events
-        return [earlier for event_id, earlier in found.items() if event_id not in history]
+        wanted = [earlier for event_id, earlier in found.items() if event_id not in history]
+        return sorted(wanted, key=lambda earlier: earlier.depth)
+
+    async def _reaching_further(self, fresh: Iterable[Event], found: Mapping[str, Event]) -> list[str]:
+        """Those of the events that build on others which are not known yet."""
+        reaching = []
+        for event in fresh:
+            if any(prev not in found for prev in await self._unknown_prev_events(event)):
+                reaching.append(event.event_id)
+        return reaching[:_MAX_LATEST]
 
     async def _unknown_prev_events(self, event: Event) -> list[str]:
         known = await self._events.by_ids(event.prev_events)
@@ -256,8 +298,7 @@ class Inbound:
         known = await self._events.by_ids(event.prev_events)
         refs = {stored.state_after for stored in known.values() if stored.state_after is not None}
         if gap is not None:
-            whole = {stored.key_nid: stored.nid for stored in gap.state if stored.key_nid is not None}
-            claimed = differences(whole, await self._states.state_at(room, room.state_ver))
+            claimed = gap.state.difference(await self._states.state_at(room, room.state_ver))
             # The origin is asked about what is not known here, and does not get to replace what is.
             known_sides = [await self._states.difference(room, ref, room.state_ver) for ref in refs]
             difference = await self._resolution.resolve_maps(room, [claimed, *known_sides], {})
@@ -284,3 +325,8 @@ class Inbound:
             _log.info("event not allowed", event_id=event.event_id, reason=str(error))
             return True
         return False
+
+
+def _is_settled(stored: StoredEvent) -> bool:
+    """Whether an event has its place in the graph, and nothing that comes later changes how it was judged."""
+    return stored.state_before is not None and not stored.rejected

@@ -19,6 +19,7 @@ from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, n
 from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.rooms.again import again_when_stale
 from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.room import MEMBER, Room, membership_of
@@ -62,6 +63,7 @@ class RemoteMemberships(Protocol):
         """Join a local user to a room; this server is in it when this returns."""
         ...
 
+    @again_when_stale
     async def leave(self, room: Room, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
         """Reject an invite to a room, or take a knock back.
 
@@ -137,6 +139,7 @@ class Membership:
         known = await self._servers_to_ask(user_id, room_id, room, servers)
         await self._remote.join(room_id, known, user_id, dict(content))
 
+    @again_when_stale
     async def _join_here(
         self, user_id: str, room_id: str, content: Mapping[str, Any], *, rewrite: bool = False
     ) -> StoredEvent | None:
@@ -226,7 +229,7 @@ class Membership:
                 raise forbidden("This room is for users of its own server only")
             draft = Draft(sender, MEMBER, content, state_key=target)
             event, auth = await self._send.compose(room, draft)
-            addition = self._send.addition(room, event, auth)
+            addition = await self._send.addition(room, event, auth)
             member = await self._states.member(room, sender)
         known = [*identifying_state(room), *([member.event] if member else [])]
         event = await self._send.with_recommendation(room, event)
@@ -326,6 +329,7 @@ class Membership:
             except (MatrixError, NotAllowed) as error:
                 _log.warning("profile not shown", user_id=user_id, room_id=room.room_id, reason=str(error))
 
+    @again_when_stale
     async def _change(
         self,
         sender: str,

@@ -7,7 +7,7 @@ and has been judged by its own auth events, which are stored before it.
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
 import msgspec
@@ -22,6 +22,9 @@ from homeserver.storage.database import Database, Transaction
 from homeserver.storage.events import REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence
+
+#: How many rejected events are judged again at a time.
+_MAX_JUDGED_AGAIN = 200
 
 
 class MissingAuthEvents(Exception):
@@ -83,14 +86,48 @@ class Outliers:
         """Store those of the events that are new; all of them by id, as far as they could be judged.
 
         An event whose auth events are neither stored nor among these is left out; so is
-        one that another room claims.  Caller holds the room lock.
-        Raises ``ValueError`` for a circle of auth events.
+        one that another room claims.  Those that were rejected are judged again.
+        Caller holds the room lock.  Raises ``ValueError`` for a circle of auth events.
         """
         new, known = await self.judge(room_nid, rules, events, create)
         if new:
             await self._db.write(partial(_store, stored=new, keys=self.unwritten_keys(new)))
             self.stored(new)
-        return known
+        rejected = [stored.id for stored in known.values() if stored.rejected]
+        return known | await self.judge_again(rules, rejected, create) if rejected else known
+
+    async def judge_again(
+        self, rules: RoomVersion, event_ids: Collection[str], create: Event | None
+    ) -> dict[str, StoredEvent]:
+        """Those rejected outliers that their auth events allow by now, by id: they are rejected no more.
+
+        What may have changed is that one of those was rejected, and is not any more; so rejected
+        outliers in their auth chains are judged first.  Caller holds the room lock.
+        """
+        rejected: dict[str, StoredEvent] = {}
+        wanted = set(event_ids)
+        while wanted and len(rejected) < _MAX_JUDGED_AGAIN:
+            found = await self._events.by_ids(sorted(wanted))
+            outliers = {
+                name: stored
+                for name, stored in found.items()
+                if stored.rejected and stored.state_before is None
+            }
+            rejected |= outliers
+            wanted = {auth for stored in outliers.values() for auth in stored.event.auth_events}
+            wanted -= rejected.keys()
+        auth_ids = {auth for stored in rejected.values() for auth in stored.event.auth_events}
+        known = await self._events.by_ids(sorted(auth_ids))
+        accepted: dict[str, StoredEvent] = {}
+        for event in in_auth_order({name: stored.event for name, stored in rejected.items()}):
+            stored = _accepted(rules, rejected[event.event_id], known | accepted, create)
+            if stored is not None:
+                accepted[stored.id] = stored
+        if accepted:
+            nids = [stored.nid for stored in accepted.values()]
+            await self._db.write(partial(event_storage.accept, nids=nids))
+            self.stored(accepted.values())
+        return accepted
 
     async def judge(
         self, room_nid: int, rules: RoomVersion, events: Iterable[Event], create: Event | None
@@ -147,6 +184,19 @@ class Outliers:
         for outlier in stored:
             self._events.put(outlier)
             self._keys.written([outlier.key_nid or 0])
+
+
+def _accepted(
+    rules: RoomVersion, outlier: StoredEvent, known: Mapping[str, StoredEvent], create: Event | None
+) -> StoredEvent | None:
+    """A rejected outlier as it is when its auth events allow it after all."""
+    event = msgspec.structs.replace(outlier.event, rejected=False)
+    auth = {name: known[name].event for name in event.auth_events if name in known}
+    try:
+        authorise_by_auth_events(rules, event, auth, create if rules.hash_room_ids else None)
+    except (MissingAuthEvents, NotAllowed):
+        return None
+    return msgspec.structs.replace(outlier, event=event, flags=outlier.flags & ~REJECTED)
 
 
 async def _store(tx: Transaction, stored: list[StoredEvent], keys: dict[int, tuple[str, str]]) -> None:

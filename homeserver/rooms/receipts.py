@@ -194,7 +194,7 @@ class Receipts:
 
     async def _event(self, room: Room, event_id: str) -> StoredEvent:
         stored = await self._events.by_id(event_id)
-        if stored is None or stored.room_nid != room.nid or stored.pos is None or stored.hidden:
+        if stored is None or stored.room_nid != room.nid or stored.pos is None or not stored.shown:
             raise not_found("The room has no such event")
         return stored
 

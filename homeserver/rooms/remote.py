@@ -60,7 +60,14 @@ class RemoteRooms(Protocol):
         ...
 
     async def missing_events(
-        self, server: str, room_id: str, earliest: Sequence[str], latest: Sequence[str], limit: int
+        self,
+        server: str,
+        room_id: str,
+        earliest: Sequence[str],
+        latest: Sequence[str],
+        limit: int,
+        *,
+        min_depth: int = 0,
     ) -> list[dict[str, Any]]:
         """``POST /get_missing_events``: PDUs between ``earliest`` and ``latest``."""
         ...

@@ -25,8 +25,10 @@ from homeserver.storage.keys import Keys
 from homeserver.storage.state import NO_EVENT
 
 _REMEMBERED = 1000
-#: How many events of the unconflicted state are looked at together.
-_PAGE = 500
+#: How many events of the unconflicted state are looked at together: few at first, since most forks are young.
+_FIRST_PAGE, _PAGE = 50, 1000
+#: How many events' auth events are read together.
+_LINKS = 200
 _POWER_LEVELS = "m.room.power_levels"
 
 
@@ -103,11 +105,15 @@ class Resolution:
         unsaved: Mapping[int, StoredEvent],
     ) -> Difference:
         differing = {*agreed, *conflicted_keys}
+        size = _FIRST_PAGE
 
         async def newest_unconflicted(below: int) -> Page:
-            page = await self._states.newest_of_current(room, below, _PAGE)
+            nonlocal size
+            page = await self._states.newest_of_current(room, below, size)
             nids = [nid for key, nid in page if key not in differing]
-            return nids, page[-1][1] if len(page) == _PAGE else 0
+            is_all = len(page) < size
+            size = min(2 * size, _PAGE)
+            return nids, 0 if is_all else page[-1][1]
 
         links = _AuthLinks(self._db, unsaved)
         difference = await auth_difference(
@@ -192,10 +198,62 @@ class _AuthLinks:
         self._links = {nid: stored.auth_nids for nid, stored in unsaved.items()}
 
     async def of(self, nids: Collection[int]) -> dict[int, tuple[int, ...]]:
+        """Each event's auth events; those not known yet are read together."""
         unknown = [nid for nid in nids if nid not in self._links]
         if unknown:
             self._links.update(await event_storage.auth_links(self._db.scan, unknown))
         return {nid: self._links[nid] for nid in nids}
+
+
+class _Frontier:
+    """Where a walk down the auth graph stands: events by number, the newest of which is next.
+
+    A mask says which states' full auth chains an event is in; it is final when the event's turn
+    comes, since numbers follow the order of the auth graph.
+    """
+
+    def __init__(self, sides: Sequence[set[int]]) -> None:
+        self._everybody = (1 << len(sides)) - 1
+        self._masks: dict[int, int] = {}
+        self._pending: list[int] = []
+        #: How many events that are in some of the chains only are still to be walked from.
+        self.open = 0
+        for index, side in enumerate(sides):
+            for nid in side:
+                self.add(nid, 1 << index)
+
+    @property
+    def next(self) -> int:
+        """The newest event that was not taken yet."""
+        return -self._pending[0]
+
+    def add(self, nid: int, mask: int) -> None:
+        """An event is in the chains of these states too."""
+        before = self._masks.get(nid)
+        if before is None:
+            heapq.heappush(self._pending, -nid)
+        after = self._masks[nid] = (before or 0) | mask
+        self.open += self._is_open(after) - self._is_open(before or 0)
+
+    def add_to_all(self, nid: int) -> None:
+        """An event is in the chains of all states."""
+        self.add(nid, self._everybody)
+
+    def take(self) -> tuple[int, int, bool]:
+        """The next event, its mask, and whether it is in some of the chains only."""
+        nid = -heapq.heappop(self._pending)
+        mask = self._masks[nid]
+        self.open -= self._is_open(mask)
+        return nid, mask, self._is_open(mask)
+
+    def ahead(self, count: int) -> list[int]:
+        """Up to ``count`` of the events that come next, as far as the walk has to go as it looks now."""
+        nids = [-nid for nid in heapq.nsmallest(count, self._pending)]
+        lowest = max((i for i, nid in enumerate(nids) if self._is_open(self._masks[nid])), default=count)
+        return nids[: lowest + 1]
+
+    def _is_open(self, mask: int) -> bool:
+        return mask not in {0, self._everybody}
 
 
 async def auth_difference(
@@ -208,51 +266,29 @@ async def auth_difference(
 
     ``sides`` are the conflicted events of each state.  ``unconflicted`` are events of all states,
     ``more_unconflicted(below)`` others, the newest first, as far down as they turn out to matter.
+    As in ``protocol/state_res.py`` a state's own events are in its full auth chain.
 
-    Walks down from the newest event with a mask of the states whose auth chains reach each
-    one; numbers follow the order of the auth graph, so an event's mask is final when its turn
-    comes.  An event of a state is in that state's auth chain only if another one cites it, but
-    all it cites is.  The walk ends when all that is left is reached by every state or by none.
+    The walk ends when all that is left is in every chain, so it costs what the difference
+    costs, not what the room does.
     """
-    everybody = (1 << len(sides)) - 1
-    holders: dict[int, int] = dict.fromkeys(unconflicted, everybody)
-    for index, side in enumerate(sides):
-        for nid in side:
-            holders[nid] = holders.get(nid, 0) | 1 << index
-    reached: dict[int, int] = {}
-    pending = [-nid for nid in holders]
-    heapq.heapify(pending)
-
-    def is_open(nid: int) -> bool:
-        mask = reached.get(nid, 0)
-        return mask not in {0, everybody} or mask | holders.get(nid, 0) != everybody
-
-    undecided = sum(map(is_open, holders))
+    frontier = _Frontier(sides)
+    for nid in unconflicted:
+        frontier.add_to_all(nid)
     complete_to = 1 << 62
     found: set[int] = set()
-    while undecided:
-        while complete_to > -pending[0]:
+    known: dict[int, tuple[int, ...]] = {}
+    while frontier.open:
+        while complete_to > frontier.next:
             page, complete_to = await more_unconflicted(complete_to)
             for nid in page:
-                if nid in holders or nid in reached:
-                    undecided -= is_open(nid)
-                else:
-                    heapq.heappush(pending, -nid)
-                holders[nid] = everybody
-                undecided += is_open(nid)
-        nid = -heapq.heappop(pending)
-        undecided -= is_open(nid)
-        mask = reached.get(nid, 0)
-        if mask not in {0, everybody}:
+                frontier.add_to_all(nid)
+        if frontier.next not in known:
+            known |= await links.of(frontier.ahead(_LINKS))
+        nid, mask, is_open = frontier.take()
+        if is_open:
             found.add(nid)
-        mask |= holders.get(nid, 0)
-        for auth_nid in (await links.of([nid]))[nid]:
-            if auth_nid in reached or auth_nid in holders:
-                undecided -= is_open(auth_nid)
-            else:
-                heapq.heappush(pending, -auth_nid)
-            reached[auth_nid] = reached.get(auth_nid, 0) | mask
-            undecided += is_open(auth_nid)
+        for auth_nid in known[nid]:
+            frontier.add(auth_nid, mask)
     return found
 
 

@@ -12,9 +12,11 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
 from homeserver.protocol.auth_rules import auth_types_for, auth_types_of, check_against_state
 from homeserver.protocol.event_format import InvalidEvent
-from homeserver.protocol.events import Event
+from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.signing import SigningKey
-from homeserver.rooms.compose import choose_prev_events, seal, template
+from homeserver.rooms.again import again_when_stale
+from homeserver.rooms.compose import seal, template
+from homeserver.rooms.extremities import Base, Extremities
 from homeserver.rooms.policy import Policy, PolicyServer, policy_server_of
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
@@ -53,6 +55,7 @@ class Send:
         *,
         rooms: Rooms,
         states: StateStore,
+        extremities: Extremities,
         timeline: Timeline,
         clock: Clock,
         server_name: str,
@@ -60,12 +63,14 @@ class Send:
     ) -> None:
         self._rooms = rooms
         self._states = states
+        self._extremities = extremities
         self._timeline = timeline
         self._clock = clock
         self._server_name = server_name
         self._key = signing_key
         self.policy: Policy | None = None
 
+    @again_when_stale
     async def send(self, room_id: str, draft: Draft, also: AlsoFor | None = None) -> StoredEvent:
         """Send one event; it is on disk when this returns.
 
@@ -98,27 +103,38 @@ class Send:
         event, auth = await self.compose(room, draft)
         return await self._stage(room, event, auth, also)
 
-    def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
-        """A composed event, ready to be appended on top of the room as it is."""
+    async def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
+        """A composed event, ready to be appended on top of the room as it was composed for.
+
+        Caller has held the room lock since.
+        """
+        base = await self._extremities.base(room)
         return Addition(
             event=event,
             auth_nids=tuple(stored.nid for stored in auth),
-            state_before=room.state_ver,
+            state_before=base.state,
             flags=SENT_HERE,
+            overlay=base.overlay,
         )
 
     async def compose(self, room: Room, draft: Draft) -> tuple[Event, list[StoredEvent]]:
         """The signed event on top of the room's extremities, checked; and its auth events.
 
-        Caller holds the room lock.
+        It is allowed by the state before it and by the current state, which are the same as a
+        rule.  Caller holds the room lock.
         """
         if self._policy_server(room, draft.type, draft.state_key) is not None:
             # It will be put into the room later, and must not build on what may not be stored then.
             await room.settle()
             room.check_sound()
-        pdu, auth = await self.template(room, draft)
+        base = await self._extremities.base(room)
+        pdu, auth = await self._template(room, draft, base)
         event = self.sealed(pdu, room)
         check_against_state(room.rules, event, current_state_of(room))
+        if base.state != room.state_ver:
+            before: dict[StateKey, Event] = {room.create.event.key: room.create.event}
+            before |= {stored.event.key: stored.event for stored in auth}
+            check_against_state(room.rules, event, lambda type_, key: before.get((type_, key)))
         return event, auth
 
     async def with_recommendation(self, room: Room, event: Event) -> Event:
@@ -143,7 +159,7 @@ class Send:
     async def _stage(
         self, room: Room, event: Event, auth: Sequence[StoredEvent], also: AlsoFor | None
     ) -> asyncio.Future[list[StoredEvent]]:
-        addition = self.addition(room, event, auth)
+        addition = await self.addition(room, event, auth)
         if self._policy_server(room, event.type, event.state_key) is None:
             more = None if also is None else also(event)
             return await self._timeline.stage(room, [addition], more)
@@ -170,7 +186,15 @@ class Send:
         return None if self.policy is None else policy_server_of(room, type_, state_key)
 
     async def template(self, room: Room, draft: Draft) -> tuple[dict[str, Any], list[StoredEvent]]:
-        """The event without hashes and signatures, not checked; and its auth events."""
+        """The event without hashes and signatures, not checked; and its auth events.
+
+        Caller holds the room lock.
+        """
+        return await self._template(room, draft, await self._extremities.base(room))
+
+    async def _template(
+        self, room: Room, draft: Draft, base: Base
+    ) -> tuple[dict[str, Any], list[StoredEvent]]:
         keys = auth_types_for(
             room.rules,
             type=draft.type,
@@ -179,7 +203,8 @@ class Send:
             content=draft.content,
         )
         await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
-        auth = [stored for key in keys if (stored := room.current(key)) is not None]
+        found = [await self._states.event_at(room, base.state, key) for key in keys]
+        auth = [stored for stored in found if stored is not None]
         pdu = template(
             rules=room.rules,
             room_id=room.room_id,
@@ -187,7 +212,7 @@ class Send:
             type=draft.type,
             state_key=draft.state_key,
             content=draft.content,
-            prev_events=[tip.event for tip in choose_prev_events(room.tips)],
+            prev_events=[tip.event for tip in base.prev_events],
             auth_events=[stored.event for stored in auth],
             now_ms=draft.origin_server_ts or self._clock.now_ms(),
             redacts=draft.redacts,

@@ -11,7 +11,8 @@ state before them; an event on the main line adds nothing to disk but its refere
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+import itertools
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 
 from homeserver.protocol.events import StateKey
@@ -46,6 +47,8 @@ class StateStore:
         self._overlay_nids = overlay_nids
         self._overlays: OrderedDict[int, Overlay] = OrderedDict()
         self._by_hash: dict[tuple[int, bytes], Overlay] = {}
+        #: How many writes under way will store each overlay: until then only memory knows it.
+        self._under_way: Counter[int] = Counter()
 
     async def member(self, room: Room, user_id: str) -> StoredEvent | None:
         """A user's current ``m.room.member`` event."""
@@ -150,6 +153,17 @@ class StateStore:
         self._remember(overlay)
         return overlay
 
+    def hold(self, overlays: Iterable[Overlay]) -> None:
+        """A write that stores these is queued."""
+        self._under_way.update(overlay.nid for overlay in overlays)
+
+    def let_go(self, overlays: Iterable[Overlay]) -> None:
+        """That write has ended."""
+        for overlay in overlays:
+            self._under_way[overlay.nid] -= 1
+            if self._under_way[overlay.nid] <= 0:
+                del self._under_way[overlay.nid]
+
     async def values_at_current(self, room: Room, key_nids: Collection[int]) -> dict[int, int]:
         """Several keys of the current state."""
         await room.settle()
@@ -203,10 +217,12 @@ class StateStore:
 
     def _remember(self, overlay: Overlay) -> None:
         self._overlays[overlay.nid] = overlay
+        self._overlays.move_to_end(overlay.nid)
         self._by_hash[overlay.room_nid, overlay.hash] = overlay
-        if len(self._overlays) > _REMEMBERED_OVERLAYS:
-            _, oldest = self._overlays.popitem(last=False)
-            del self._by_hash[oldest.room_nid, oldest.hash]
+        for nid in list(itertools.islice(self._overlays, max(0, len(self._overlays) - _REMEMBERED_OVERLAYS))):
+            if nid not in self._under_way:
+                oldest = self._overlays.pop(nid)
+                del self._by_hash[oldest.room_nid, oldest.hash]
 
 
 def differences(there: Mapping[int, int], here: Mapping[int, int]) -> Difference:

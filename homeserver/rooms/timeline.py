@@ -17,6 +17,7 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.ids import server_of
 from homeserver.rooms.announcement import Announce, NewEvents
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.extremities import MAX_EXTREMITIES, states_to_resolve
 from homeserver.rooms.redactions import Redactions, emptied
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import MEMBER, Room, membership_of
@@ -32,6 +33,9 @@ from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.rooms import MEMBERSHIPS, LocalMembership
 from homeserver.storage.state import NO_EVENT, CurrentEntry, Overlay, StateChange
 from homeserver.tasks import Background
+
+#: How far an event is looked behind for extremities it takes the place of.
+_MAX_BEHIND_HIDDEN = 200
 
 
 class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -157,6 +161,7 @@ class Timeline:
         batch.keys = self._keys.unwritten(key_nids | set(batch.keys))
         pos = room.last_pos
         room.stored = True
+        self._states.hold(batch.overlays)
         written = self._db.write(partial(append_storage.store, append=batch))
         done: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -165,6 +170,7 @@ class Timeline:
         def finish(write: asyncio.Future[None]) -> None:
             error = asyncio.CancelledError() if write.cancelled() else write.exception()
             room.broken = room.broken or error is not None
+            self._states.let_go(batch.overlays)
             try:
                 if error is None:
                     self._keys.written(batch.keys)
@@ -241,8 +247,12 @@ class Timeline:
         """What an accepted event does to the room; just the event where it is soft-failed."""
         event, before = stored.event, stored.state_before or 0
         tips = tuple(tip for tip in room.tips if tip.id not in event.prev_events)
+        if tips and not stored.hidden:
+            behind = await self._behind_hidden(event)
+            tips = tuple(tip for tip in tips if tip.id not in behind)
         # One that was missing has others built upon it already.
         is_tip = not (stored.hidden or (tips and await self.missing_among(room, [stored.id])))
+        is_tip = is_tip and len(tips) < MAX_EXTREMITIES
         # The one thing everything leads to: what is so after it is the room's current state.
         alone = is_tip and not tips
         straight = alone and before == room.state_ver
@@ -297,6 +307,16 @@ class Timeline:
             batch.pending_redactions.append((stored.event.redacts or "", stored.nid))
         return stored
 
+    async def _behind_hidden(self, event: Event) -> set[str]:
+        """Events that an event builds on by way of refused ones, which took no extremity's place."""
+        behind: set[str] = set()
+        wanted = set(event.prev_events)
+        while wanted and len(behind) < _MAX_BEHIND_HIDDEN:
+            found = (await self._events.by_ids(sorted(wanted))).values()
+            wanted = {prev for stored in found if stored.hidden for prev in stored.event.prev_events} - behind
+            behind |= wanted
+        return behind
+
     async def missing_among(self, room: Room, event_ids: Sequence[str]) -> set[str]:
         """Those of the events that the timeline's events refer to and that are not part of it."""
         return await event_storage.missing_among(self._db.read, room.nid, event_ids)
@@ -307,7 +327,7 @@ class Timeline:
         """What the event changes in the room's current state."""
         if straight:
             return {stored.key_nid: stored.nid} if stored.key_nid is not None else {}
-        refs = {tip.state_after for tip in tips if tip.state_after is not None}
+        refs = states_to_resolve(room, tips, stored)
         if refs == {room.state_ver}:
             return {}
         return await self._resolution.resolve(room, refs, {stored.nid: stored})

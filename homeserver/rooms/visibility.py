@@ -72,7 +72,7 @@ class Visibility:
         seen: list[SeenEvent] = []
         histories: tuple[_History, _History] | None = None
         for stored in events:
-            if stored.hidden or stored.state_before is None:
+            if not stored.shown or stored.state_before is None:
                 continue
             if joined_since is not None and stored.state_before >= joined_since:
                 seen.append(SeenEvent(stored, _member_after(stored, user_id) or "join"))

@@ -18,6 +18,9 @@ SOFT_FAILED = 2
 SENT_HERE = 4
 REDACTED = 8
 
+#: The type of events that only merge forks (``rooms/dummy_events.py``).
+DUMMY = "org.matrix.dummy_event"
+
 #: More ids than this in one query gain nothing and make the plan of the query worse.
 _CHUNK = 500
 
@@ -64,6 +67,11 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     def hidden(self) -> bool:
         """Never shown to a client or extended from."""
         return bool(self.flags & (REJECTED | SOFT_FAILED))
+
+    @property
+    def shown(self) -> bool:
+        """Whether clients are told of it at all."""
+        return not (self.hidden or self.event.type == DUMMY)
 
 
 class _Pdu(msgspec.Struct, gc=False):
@@ -188,6 +196,14 @@ async def place(tx: Transaction, stored: StoredEvent) -> None:
         stored.flags,
         stored.state_before,
         stored.state_after,
+    )
+
+
+async def accept(tx: Transaction, nids: Iterable[int]) -> None:
+    """Take back that events were rejected."""
+    await tx.execute_many(
+        "UPDATE events SET flags = flags - $2 WHERE event_nid = $1 AND flags & $2 <> 0",
+        [(nid, REJECTED) for nid in nids],
     )
 
 

@@ -183,9 +183,9 @@ class Unread:
         if after >= upto:
             return []
         if after >= room.recent_after:
-            return room.recent_between(after, upto)[::-1]
+            return [stored for stored in reversed(room.recent_between(after, upto)) if stored.shown]
         rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, MAX_UNREAD)
-        return [stored for stored in reversed(rows) if (stored.pos or 0) > after and not stored.hidden]
+        return [stored for stored in reversed(rows) if (stored.pos or 0) > after and stored.shown]
 
     def _judged(self, room: Room, stored: StoredEvent) -> _Judged:
         """The event as push rules look at it, made once for all users."""

@@ -364,7 +364,7 @@ async def test_after_a_gap_too_wide_to_close_the_state_is_fetched(
     room_id, alice, _ = await shared_room(here, there)
     network.down.add(there.name)
     await here.set_state(room_id, alice, "m.room.name", {"name": "Changed"})
-    for number in range(60):
+    for number in range(120):
         await here.say(room_id, alice, str(number))
     newest = await here.say(room_id, alice, "newest")
     await network.settle()

@@ -75,7 +75,8 @@ class Reference:
         return self.auth_chains[event_id]
 
     def full_auth_chain(self, state: State) -> set[str]:
-        return set[str]().union(*(self.auth_chain(event_id) for event_id in state.values()))
+        # With the state's own events, as other servers have it (tests/interop/test_partitions.py).
+        return set(state.values()).union(*(self.auth_chain(event_id) for event_id in state.values()))
 
     def auth_difference(self) -> set[str]:
         chains = [self.full_auth_chain(state) for state in self.states]

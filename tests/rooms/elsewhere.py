@@ -81,7 +81,14 @@ class Elsewhere(RemoteRooms):
         return sorted(chain.values(), key=lambda event: event.depth)
 
     async def missing_events(
-        self, server: str, room_id: str, earliest: Sequence[str], latest: Sequence[str], limit: int
+        self,
+        server: str,
+        room_id: str,
+        earliest: Sequence[str],
+        latest: Sequence[str],
+        limit: int,
+        *,
+        min_depth: int = 0,
     ) -> list[dict[str, Any]]:
         return [event.pdu for event in self.gap]
 

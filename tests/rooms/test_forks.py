@@ -27,8 +27,10 @@ class Forks(Replay):
         state = self.resolved(event.prev_events)
         self.before[event.event_id] = state
         self.after[event.event_id] = state | ({event.key: event.event_id} if event.is_state else {})
-        if not stored.hidden:
-            self.tips = self.tips - set(event.prev_events) | {event.event_id}
+        if stored.hidden:
+            self.hidden.add(event.event_id)
+        else:
+            self.tips = self.tips - self.replaced_by(event) | {event.event_id}
             self.current = self.resolved(self.tips)
 
 
