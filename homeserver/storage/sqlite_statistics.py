@@ -12,6 +12,7 @@ import sqlite3
 #: Table, index, and ``sqlite_stat1.stat``: rows in all, then rows alike in one, two, ... columns.
 _STATISTICS = (
     ("current_state", "current_state", "1000000 1000 1"),
+    ("current_state", "current_state_by_event", "1000000 1000 1"),
     ("current_state", "current_state_members", "990000 900 300"),
     ("current_state", "current_state_others", "10000 10"),
     ("current_state", "current_state_member_rooms", "900000 10"),
