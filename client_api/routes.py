@@ -14,6 +14,7 @@ from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
+from client_api.keys import KeysApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
@@ -53,6 +54,7 @@ class ClientApi:
     messages: MessagesApi
     ephemeral: EphemeralApi
     to_device: ToDeviceApi
+    keys: KeysApi
     media: MediaApi
     public_rooms: PublicRoomsApi
     spaces: SpacesApi
@@ -147,6 +149,12 @@ def _user_rows(api: ClientApi) -> list[Route]:
         Route(
             "PUT", "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}", api.to_device.send, limit="message"
         ),
+        Route("POST", "/_matrix/client/v3/keys/upload", api.keys.upload),
+        Route("POST", "/_matrix/client/v3/keys/query", api.keys.query),
+        Route("POST", "/_matrix/client/v3/keys/claim", api.keys.claim),
+        Route("GET", "/_matrix/client/v3/keys/changes", api.keys.changes),
+        Route("POST", "/_matrix/client/v3/keys/device_signing/upload", api.keys.upload_signing_keys),
+        Route("POST", "/_matrix/client/v3/keys/signatures/upload", api.keys.upload_signatures),
         Route("GET", "/_matrix/client/v3/sync", api.sync.sync),
     ]
 

@@ -9,6 +9,7 @@ from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
 from client_api.filters import FilterApi
+from client_api.keys import KeysApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
@@ -26,6 +27,7 @@ from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
+from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
 from homeserver.people import People
@@ -43,6 +45,7 @@ def wire_client_api(
     ephemeral: Ephemeral,
     reading: Reading,
     *,
+    encryption: Encryption,
     content: ContentRepository,
     finding: Finding,
     public_base_url: str | None,
@@ -74,6 +77,14 @@ def wire_client_api(
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
+        keys=KeysApi(
+            uploads=encryption.uploads,
+            queries=encryption.queries,
+            claims=encryption.claims,
+            cross_signing=encryption.cross_signing,
+            interactive_auth=people.interactive_auth,
+            sync=reading.sync,
+        ),
         media=MediaApi(
             uploads=content.uploads,
             media=content.media,

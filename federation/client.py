@@ -290,6 +290,55 @@ class FederationClient:
         path = f"{_V1}/exchange_third_party_invite/{path_segment(room_id)}"
         await self.request("PUT", server_name, path, content=event)
 
+    # Devices and their keys.
+
+    async def user_devices(
+        self, server_name: str, user_id: str, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """A user's ``devices``, a list of objects, and up to which change it is: ``stream_id``."""
+        path = f"{_V1}/user/devices/{path_segment(user_id)}"
+        reply = await self.request("GET", server_name, path, timeout=timeout)
+        if not isinstance(reply.get("stream_id"), int):
+            raise malformed(server_name, "'stream_id' of the response is not an integer")
+        _objects(server_name, reply, "devices")
+        return reply
+
+    async def query_user_keys(
+        self,
+        server_name: str,
+        device_keys: Mapping[str, Sequence[str]],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """The keys of users' devices (all of them where none are named): ``device_keys``, an object."""
+        reply = await self.request(
+            "POST",
+            server_name,
+            f"{_V1}/user/keys/query",
+            content={"device_keys": {user_id: list(devices) for user_id, devices in device_keys.items()}},
+            timeout=timeout,
+        )
+        _object(server_name, reply, "device_keys")
+        return reply
+
+    async def claim_user_keys(
+        self,
+        server_name: str,
+        one_time_keys: Mapping[str, Mapping[str, str]],
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """One key for each of the devices, named with an algorithm: ``one_time_keys``, an object."""
+        reply = await self.request(
+            "POST",
+            server_name,
+            f"{_V1}/user/keys/claim",
+            content={"one_time_keys": {user_id: dict(devices) for user_id, devices in one_time_keys.items()}},
+            timeout=timeout,
+        )
+        _object(server_name, reply, "one_time_keys")
+        return reply
+
     # Keys of servers.
 
     async def get_server_keys(self, server_name: str) -> dict[str, Any]:

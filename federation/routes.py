@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from federation.device_keys import DeviceKeyEndpoints
 from federation.events import Events
 from federation.finding import FindingEndpoints
 from federation.invites import InviteEndpoints
@@ -37,6 +38,7 @@ def routes(
     third_party_invites: ThirdPartyInviteEndpoints,
     finding: FindingEndpoints,
     openid: OpenIdEndpoint,
+    device_keys: DeviceKeyEndpoints,
 ) -> list[Route]:
     """Every endpoint for other servers."""
     return [
@@ -91,6 +93,11 @@ def routes(
         _server("GET", f"{_V1}/query/{{queryType}}", queries.unknown),
         # OpenID
         _public("GET", f"{_V1}/openid/userinfo", openid.user_info),
+        # Device management
+        _server("GET", f"{_V1}/user/devices/{{userId}}", device_keys.devices),
+        # End-to-end encryption
+        _server("POST", f"{_V1}/user/keys/claim", device_keys.claim),
+        _server("POST", f"{_V1}/user/keys/query", device_keys.query),
     ]
 
 

@@ -15,6 +15,7 @@ from federation import key_validity
 from federation.addresses import DENIED_BY_DEFAULT, AddressPolicy, address_policy
 from federation.auth import ServerAuthentication
 from federation.client import FederationClient
+from federation.device_keys import DeviceKeyEndpoints
 from federation.discovery import Discovery, PermittedServers
 from federation.event_signatures import KeyringVerifier
 from federation.events import Events
@@ -52,6 +53,7 @@ from homeserver.clock import Clock
 from homeserver.config import Federation as Settings
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
+from homeserver.encryption import Encryption
 from homeserver.finding import Finding
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.restricted_join import RestrictedJoin
@@ -185,6 +187,7 @@ async def open_federation_api(
     *,
     is_local_user: Callable[[str], Awaitable[bool]],
     profiles: LocalProfiles,
+    encryption: Encryption,
     finding: Finding,
     membership: Membership,
     openid: OpenIdTokens,
@@ -271,6 +274,12 @@ async def open_federation_api(
             lists_rooms=lists_rooms,
         ),
         openid=OpenIdEndpoint(openid),
+        device_keys=DeviceKeyEndpoints(
+            lists=encryption.lists,
+            queries=encryption.queries,
+            claims=encryption.claims,
+            server_name=core.server_name,
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
+from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.storage import remote_keys, transaction_ids
 from homeserver.users.openid import OpenIdTokens
@@ -23,7 +24,14 @@ _TRANSACTION_IDS_KEPT_MS = 24 * 3600 * 1000
 _PUBLISHED_KEYS_KEPT = 50_000
 
 
-def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens, content: ContentRepository) -> None:
+def start_chores(
+    core: Core,
+    ephemeral: Ephemeral,
+    openid: OpenIdTokens,
+    *,
+    content: ContentRepository,
+    encryption: Encryption,
+) -> None:
     """Do them in the background from now on."""
 
     async def forget_transactions() -> None:
@@ -36,10 +44,15 @@ def start_chores(core: Core, ephemeral: Ephemeral, openid: OpenIdTokens, content
     async def expire_typing() -> None:
         ephemeral.typing.expire()
 
+    async def fetch_device_lists() -> None:
+        encryption.remote_lists.fetching.tick()
+
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
         ("old OpenID tokens", _HOUR_S, openid.forget_expired),
         ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
+        ("old one-time keys", _HOUR_S, encryption.uploads.forget_claimed),
+        ("device lists to fetch", 5.0, fetch_device_lists),
         ("media ids without content", _HOUR_S, content.uploads.forget_expired),
         ("uses of media of other servers", 300.0, content.copies.note_uses),
         ("too many copies of media", _HOUR_S, content.copies.trim),

@@ -227,6 +227,8 @@ class Federation:
     denied_addresses: tuple[AddressRange, ...] = ()
     allowed_domains: tuple[DomainPattern, ...] = ()
     denied_domains: tuple[DomainPattern, ...] = ()
+    #: Let other servers, and so their people, know what people here call their devices.
+    send_device_names: bool = False
     #: Where other servers reach this one, as ``/.well-known/matrix/server`` says.
     advertise: ServerName | None = None
     #: Notaries that are asked for the keys of servers that do not give them themselves.

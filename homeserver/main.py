@@ -36,6 +36,7 @@ from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
+from homeserver.encryption import Encryption, wire_encryption
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
 from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
@@ -95,8 +96,16 @@ class Server:
             https = _way_to_other_servers(config, core, opened)
             federation = await _meet_other_servers(config, core, https, opened)
             ephemeral = wire_ephemeral(core, federation.sender, presence=config.presence.enabled)
-            people = _meet_people(config, core, federation, ephemeral)
-            rooms = _rooms(config, core, federation, ephemeral, people)
+            encryption = wire_encryption(
+                core,
+                federation.sender,
+                federation.client,
+                send_device_names=config.federation.send_device_names,
+            )
+            opened.callback(encryption.remote_lists.fetching.close)
+            await encryption.start()
+            people = _meet_people(config, core, federation, ephemeral, encryption)
+            rooms = _rooms(config, core, federation, ephemeral, people, encryption=encryption)
             content = wire_content_repository(core, config.media, federation_media(core, https))
             await content.open(core, opened)
             health = Health(db, metrics)
@@ -110,7 +119,7 @@ class Server:
             }
             # For whoever comes by this server's name, which may lead to either API.
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
-            start_chores(core, ephemeral, people.openid, content)
+            start_chores(core, ephemeral, people.openid, content=content, encryption=encryption)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -173,7 +182,9 @@ async def _meet_other_servers(
     )
 
 
-def _meet_people(config: Config, core: Core, federation: Federation, ephemeral: Ephemeral) -> People:
+def _meet_people(
+    config: Config, core: Core, federation: Federation, ephemeral: Ephemeral, encryption: Encryption
+) -> People:
     # Not the buckets that requests are counted in: with the same user as key, an attempt would count twice.
     attempts = _rate_limiter(config, core.clock)
     return wire_people(
@@ -182,7 +193,7 @@ def _meet_people(config: Config, core: Core, federation: Federation, ephemeral: 
             core.db, core.clock, RegistrationMode(config.registration.mode), config.registration.tokens
         ),
         passwords=Passwords(),
-        devices=ephemeral.to_device,
+        devices=(ephemeral.to_device, encryption.lists),
         remote=federation.client,
         check_attempt=partial(attempts.check, "login"),
     )
@@ -190,22 +201,30 @@ def _meet_people(config: Config, core: Core, federation: Federation, ephemeral: 
 
 @dataclass(frozen=True, slots=True)
 class _RoomParts:
-    """What both APIs do with rooms."""
+    """What both APIs do with rooms, and with the keys of those who are in them."""
 
     actions: RoomActions
     reading: Reading
     finding: Finding
+    encryption: Encryption
 
 
 def _rooms(
-    config: Config, core: Core, federation: Federation, ephemeral: Ephemeral, people: People
+    config: Config,
+    core: Core,
+    federation: Federation,
+    ephemeral: Ephemeral,
+    people: People,
+    *,
+    encryption: Encryption,
 ) -> _RoomParts:
     default_version = ROOM_VERSIONS[config.rooms.default_version]
     actions = wire_room_actions(core, people.profiles, federation.rooms.remote_join, default_version)
     people.profiles.memberships = actions.membership
     backfill = federation.rooms.backfill
-    reading = wire_reading(core, people.push_rules, ephemeral, backfill)
-    return _RoomParts(actions, reading, wire_finding(core, reading, federation.client, backfill))
+    reading = wire_reading(core, people.push_rules, ephemeral, backfill, encryption)
+    finding = wire_finding(core, reading, federation.client, backfill)
+    return _RoomParts(actions, reading, finding, encryption)
 
 
 def _for_clients(
@@ -225,6 +244,7 @@ def _for_clients(
         ephemeral,
         rooms.reading,
         finding=rooms.finding,
+        encryption=rooms.encryption,
         content=content,
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
@@ -256,7 +276,8 @@ async def _for_servers(
         openid=people.openid,
         is_key_valid=open_key_validity(config.federation, opened),
         lists_rooms=config.federation.publish_room_list,
-        edu_receivers=ephemeral.edu_receivers(),
+        encryption=rooms.encryption,
+        edu_receivers={**ephemeral.edu_receivers(), **rooms.encryption.edu_receivers()},
         content=content,
         version=version("inglenook"),
     )

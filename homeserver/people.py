@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from homeserver.core import Core
@@ -36,13 +36,13 @@ def wire_people(
     *,
     registration: Registration,
     passwords: Passwords,
-    devices: DeviceObserver,
+    devices: Sequence[DeviceObserver],
     remote: RemoteProfiles | None = None,
     check_attempt: Callable[[str], None] = no_limit,
 ) -> People:
     """Wire the people; ``Profiles.memberships`` is to be set once there are memberships.
 
-    ``devices`` is told of devices that come and go, ``remote`` asks other servers (without
+    ``devices`` are told of devices that come and go, ``remote`` asks other servers (without
     it there are none); ``check_attempt(user_id)`` is called before each password check,
     as ``Accounts`` has it.
     """
@@ -52,7 +52,7 @@ def wire_people(
     )
     return People(
         accounts=accounts,
-        sessions=Sessions(core.db, core.clock, observer=devices),
+        sessions=Sessions(core.db, core.clock, observers=devices),
         registration=registration,
         interactive_auth=InteractiveAuth(core.clock, accounts, registration),
         profiles=Profiles(core.db, core.server_name, remote=remote),

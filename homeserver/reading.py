@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeserver.core import Core
+from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.rooms.history import Backfill, History
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
+from homeserver.sync.device_lists import DeviceListNews
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
 from homeserver.sync.room_section import RoomSections
@@ -31,7 +33,9 @@ class Reading:
     sync: Sync
 
 
-def wire_reading(core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfill: Backfill) -> Reading:
+def wire_reading(
+    core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfill: Backfill, encryption: Encryption
+) -> Reading:
     """Wire the readers; ``backfill`` fetches what history this server lacks."""
     visibility = Visibility(core.db, core.keys, core.events, core.states)
     ignored = IgnoredUsers(core.db)
@@ -83,5 +87,14 @@ def wire_reading(core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfi
             ignored=ignored,
             notifier=core.notifier,
             ephemeral=ephemeral.positions,
+            device_lists=DeviceListNews(
+                db=core.db,
+                rooms=core.rooms,
+                keys=core.keys,
+                events=core.events,
+                visibility=visibility,
+                changes=encryption.changes,
+            ),
+            key_counts=encryption.counts,
         ),
     )

@@ -22,6 +22,7 @@ from homeserver.clock import FakeClock
 from homeserver.config import Media
 from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
+from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import forbidden, not_found
 from homeserver.finding import wire_finding
@@ -138,6 +139,7 @@ class Server:
         self.sender = federation.sender
         self.inbound = federation.rooms.inbound
         self.backfill = federation.rooms.backfill
+        self.encryption = wire_encryption(core, federation.sender, federation.client)
         self.users: set[str] = set()
         self.profiles = NoProfiles(self.users)
         actions = wire_room_actions(core, self.profiles, federation.rooms.remote_join)
@@ -148,7 +150,8 @@ class Server:
         self.valid_keys: dict[str, bool] = {}
         ephemeral = wire_ephemeral(core, self.sender, presence=False)
         account_data = AccountData(core.db, core.positions, _unheard)
-        self.reading = wire_reading(core, PushRules(account_data), ephemeral, self.backfill)
+        rules = PushRules(account_data)
+        self.reading = wire_reading(core, rules, ephemeral, self.backfill, self.encryption)
         self.finding = wire_finding(core, self.reading, self.client, self.backfill)
         self.membership = actions.membership
         self.create = actions.create
@@ -177,6 +180,8 @@ class Server:
             core, wire(network, name), everybody, closing, **federation_options
         )
         server = cls(network, core, federation, closing)
+        closing.callback(server.encryption.remote_lists.fetching.close)
+        await server.encryption.start()
         server.dispatcher = Dispatcher(
             await open_federation_api(
                 core,
@@ -188,7 +193,9 @@ class Server:
                 openid=server.openid,
                 is_key_valid=server.is_key_valid,
                 lists_rooms=lists_rooms,
-                edu_receivers=edu_receivers or _recording(server.edus),
+                encryption=server.encryption,
+                edu_receivers=edu_receivers
+                or {**_recording(server.edus), **server.encryption.edu_receivers()},
                 content=wire_content_repository(core, Media(), None),
                 version="0",
                 patience=patience,

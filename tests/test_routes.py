@@ -103,6 +103,12 @@ GET /_matrix/client/v3/user/{userId}/filter/{filterId}
 GET /_matrix/client/v3/pushrules/
 GET /_matrix/client/v3/sync
 PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}
+POST /_matrix/client/v3/keys/upload
+POST /_matrix/client/v3/keys/query
+POST /_matrix/client/v3/keys/claim
+GET /_matrix/client/v3/keys/changes
+POST /_matrix/client/v3/keys/device_signing/upload
+POST /_matrix/client/v3/keys/signatures/upload
 GET /_matrix/client/v1/media/config
 GET /_matrix/client/v1/media/download/{serverName}/{mediaId}
 GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}
@@ -141,6 +147,9 @@ POST /_matrix/federation/v1/get_missing_events/{roomId}
 GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}
 GET /_matrix/federation/v1/query/directory
 GET /_matrix/federation/v1/query/profile
+GET /_matrix/federation/v1/user/devices/{userId}
+POST /_matrix/federation/v1/user/keys/claim
+POST /_matrix/federation/v1/user/keys/query
 GET /_matrix/federation/v1/media/download/{mediaId}
 GET /_matrix/federation/v1/media/thumbnail/{mediaId}
 GET /_matrix/federation/v1/publicRooms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from homeserver.storage.database import Reader, Transaction
@@ -62,3 +64,11 @@ async def deactivate(tx: Transaction, user_id: str) -> None:
     await tx.execute(
         "UPDATE users SET deactivated = 1, password_hash = NULL, is_admin = 0 WHERE user_id = $1", user_id
     )
+
+
+async def active_among(r: Reader, user_ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are users who are not deactivated."""
+    rows = await r.fetch_in(
+        "SELECT user_id FROM users WHERE user_id IN $1 AND deactivated = 0", list(user_ids)
+    )
+    return {row[0] for row in rows}

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from homeserver.e2e.key_counts import KeyCounts
 from homeserver.protocol.event_format import stripped
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
@@ -27,6 +28,7 @@ from homeserver.storage import rooms as room_storage
 from homeserver.storage.account_data import GLOBAL, AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.device_lists import DeviceListNews
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships, UserRooms
 from homeserver.sync.notifier import Notifier
@@ -69,6 +71,8 @@ class Sync:
         ignored: IgnoredUsers,
         notifier: Notifier,
         ephemeral: EphemeralPositions,
+        device_lists: DeviceListNews,
+        key_counts: KeyCounts,
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -84,6 +88,8 @@ class Sync:
         self._ignored = ignored
         self._notifier = notifier
         self._ephemeral = ephemeral
+        self._device_lists = device_lists
+        self._key_counts = key_counts
         self._newest = NewestPositions(
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
@@ -130,19 +136,38 @@ class Sync:
         own = await account_data.changed(self._db.read, request.user_id, request.since_pos, pos)
         reading = await self._reading(request, now, rooms, own)
         sections = await self._rooms_of(reading, rooms)
+        changed, left = await self._device_news(request, rooms, pos)
+        counts = await self._key_counts.of(request.user_id, request.device_id)
         response: dict[str, Any] = {
             "next_batch": str(now),
             "rooms": sections,
             "account_data": {"events": await self._account_data(request, own)},
             "presence": {"events": await self._presence_events(request, rooms)},
             "to_device": {"events": to_device},
-            "device_lists": {"changed": [], "left": []},
-            "device_one_time_keys_count": {},
+            "device_lists": {"changed": changed, "left": left},
+            "device_one_time_keys_count": counts.one_time_keys,
+            "device_unused_fallback_key_types": counts.unused_fallback_types,
         }
-        has_news = bool(sections) or any(
+        has_news = bool(sections or changed or left) or any(
             response[name]["events"] for name in ("account_data", "presence", "to_device")
         )
         return response, has_news
+
+    async def device_lists(self, user_id: str, since: int, upto: int) -> tuple[list[str], list[str]]:
+        """Users whose devices changed between two positions, and those no room is shared with any more."""
+        upto = min(upto, self._notifier.position)
+        rooms = await self._memberships.at(user_id, upto)
+        with_news = await self._newest.changed(rooms.joined, since)
+        return await self._device_lists.between(user_id, rooms, with_news, since, upto)
+
+    async def _device_news(
+        self, request: SyncRequest, rooms: UserRooms, pos: int
+    ) -> tuple[list[str], list[str]]:
+        """The same for a sync; nothing for a first one."""
+        if request.since is None:
+            return [], []
+        with_news = await self._newest.changed(rooms.joined, request.since_pos)
+        return await self._device_lists.between(request.user_id, rooms, with_news, request.since_pos, pos)
 
     async def _reading(
         self, request: SyncRequest, now: SyncToken, rooms: UserRooms, own: Collection[AccountDatum]

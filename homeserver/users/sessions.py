@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,18 +34,20 @@ _SEEN_EVERY_MS = 10 * 60 * 1000
 
 
 class DeviceObserver(Protocol):
-    """Told of devices that came, changed or went, after that is stored."""
+    """Told of devices that came, changed or went.
 
-    async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
-        """Device ids of a local user, new or renamed, and gone; keys of those that are gone must go too."""
+    Both methods are given ids of a local user's devices: those new or renamed, and those gone.
+    """
+
+    async def record(
+        self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
+    ) -> None:
+        """Part of the transaction: what else has to be stored, or deleted with devices that are gone."""
         ...
 
-
-class NoObserver:
-    """For servers on which nobody follows devices."""
-
     async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
-        return
+        """The same, once it is on disk."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,13 @@ class Sessions:
         db: Database,
         clock: Clock,
         *,
-        observer: DeviceObserver | None = None,
+        observers: Sequence[DeviceObserver] = (),
         access_token_lifetime_ms: int = ACCESS_TOKEN_LIFETIME_MS,
         cache_size: int = 10_000,
     ) -> None:
         self._db = db
         self._clock = clock
-        self._observer = observer or NoObserver()
+        self._observers = tuple(observers)
         self._lifetime_ms = access_token_lifetime_ms
         self._cache = TokenCache(clock, cache_size)
 
@@ -119,6 +121,8 @@ class Sessions:
 
         async def store(tx: Transaction) -> bool:
             is_new = await devices.add(tx, user_id, device, display_name=name, now=now)
+            if is_new:
+                await self._record(tx, user_id, [device], [])
             await devices.remove_tokens(tx, user_id, device)
             await self._store_tokens(tx, user_id, device, access=access, refresh=refresh, now=now)
             return is_new
@@ -126,7 +130,7 @@ class Sessions:
         is_new = await self._db.write(store)
         self._cache.forget_device(user_id, device)
         if is_new:
-            await self._observer.devices_changed(user_id, changed=[device], removed=[])
+            await self._tell(user_id, [device], [])
         return Login(user_id, device, access, refresh, self._lifetime_ms if refreshable else None)
 
     async def refresh(self, token: str) -> Login:
@@ -169,30 +173,52 @@ class Sessions:
         """Give a device another name; ``M_NOT_FOUND``, or ``M_TOO_LARGE`` past 100 characters."""
         if len(display_name) > _MAX_DEVICE_NAME_CHARS:
             raise MatrixError(400, "M_TOO_LARGE", "The device's name is too long")
-        if not await self._db.write(lambda tx: devices.rename(tx, user_id, device_id, display_name)):
-            raise not_found("There is no such device")
-        await self._observer.devices_changed(user_id, changed=[device_id], removed=[])
+
+        async def rename(tx: Transaction) -> None:
+            if not await devices.rename(tx, user_id, device_id, display_name):
+                raise not_found("There is no such device")
+            await self._record(tx, user_id, [device_id], [])
+
+        await self._db.write(rename)
+        await self._tell(user_id, [device_id], [])
 
     async def log_out(self, user_id: str, device_ids: Collection[str]) -> None:
         """Delete devices and end their sessions; unknown ids are passed over."""
-        wanted = list(device_ids)
-        removed = await self._db.write(lambda tx: devices.remove(tx, user_id, wanted))
+        wanted = list(dict.fromkeys(device_ids))
+
+        async def remove(tx: Transaction) -> list[str]:
+            removed = await devices.remove(tx, user_id, wanted)
+            await self._record(tx, user_id, [], removed)
+            return removed
+
+        removed = await self._db.write(remove)
         for device_id in removed:
             self._cache.forget_device(user_id, device_id)
-        if removed:
-            await self._observer.devices_changed(user_id, changed=[], removed=removed)
+        await self._tell(user_id, [], removed)
 
     async def log_out_everywhere(self, user_id: str, *, keep: str | None = None) -> None:
         """Delete all devices of a user, except the one to ``keep``."""
 
         async def remove(tx: Transaction) -> list[str]:
             doomed = [each for each in await devices.device_ids(tx, user_id) if each != keep]
-            return await devices.remove(tx, user_id, doomed)
+            removed = await devices.remove(tx, user_id, doomed)
+            await self._record(tx, user_id, [], removed)
+            return removed
 
         removed = await self._db.write(remove)
         self._cache.forget_user(user_id)
-        if removed:
-            await self._observer.devices_changed(user_id, changed=[], removed=removed)
+        await self._tell(user_id, [], removed)
+
+    async def _record(
+        self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
+    ) -> None:
+        for observer in self._observers:
+            await observer.record(tx, user_id, changed, removed)
+
+    async def _tell(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
+        if changed or removed:
+            for observer in self._observers:
+                await observer.devices_changed(user_id, changed, removed)
 
     async def _store_tokens(
         self,

@@ -7,21 +7,22 @@ Specification: client-server API, "Send-to-Device messaging"; server-server API,
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from homeserver.clock import Clock
-from homeserver.errors import bad_json
+from homeserver.errors import MatrixError, bad_json
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.edus import News, RemoteEdus
 from homeserver.storage import devices as device_storage
 from homeserver.storage import to_device as storage
 from homeserver.storage import transaction_ids
-from homeserver.storage.database import Database, Transaction
+from homeserver.storage.database import Database, Reader, Transaction
 from homeserver.storage.numbers import Sequence
 
 #: Stands for every device of a user.
@@ -30,6 +31,8 @@ ALL_DEVICES = "*"
 _MAX_EDU_MESSAGES = 1000
 _MAX_MESSAGE_ID = 256
 _MAX_MESSAGE_BYTES = 65_536
+#: Messages to one server go in EDUs of about this size, so that no transaction grows too large to be taken.
+_EDU_BYTES = 60_000
 
 #: User id to device id (or ``ALL_DEVICES``) to content.
 Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -63,42 +66,49 @@ class ToDevice:
     ) -> None:
         """Deliver a local user's messages; repeating a transaction id does nothing.
 
-        Messages to devices that do not exist are lost.  ``M_BAD_JSON`` for what is no user id.
+        Messages to devices that do not exist are lost.  When this returns, all others are on
+        disk, here or on their way.  ``M_BAD_JSON`` for what is no user id, ``M_TOO_LARGE``
+        for a message past 64 KiB.
         """
         if not all(is_user_id(user_id) for user_id in messages):
             raise bad_json("'messages' has a key that is not a user ID")
+        _check_sizes(type_, sender, messages)
         local, remote = self._by_server(messages)
         scope = f"sendToDevice/{type_}"
         now = self._clock.now_ms()
 
-        async def is_new(tx: Transaction) -> bool:
-            """Note the transaction id; a device that names none cannot repeat itself."""
+        async def is_repeated(r: Reader) -> bool:
+            """A device that names no transaction cannot repeat itself."""
             if device_id is None:
-                return True
-            if await transaction_ids.event_id(tx, sender, device_id, scope, txn_id) is not None:
                 return False
-            await transaction_ids.add(tx, sender, device_id, scope, txn_id, event_id="", now=now)
-            return True
+            return await transaction_ids.event_id(r, sender, device_id, scope, txn_id) is not None
 
+        if await is_repeated(self._db.read):
+            return
+        # Writes commit in the order they are queued: no transaction id without its EDUs.  Should a crash
+        # leave only the EDUs, the client sends again, and other servers know the message by its id.
+        unique = txn_id if device_id is not None else secrets.token_hex(16)
+        for server, for_server in remote.items():
+            for part in messages_in_parts(for_server, _EDU_BYTES):
+                content = {
+                    "sender": sender,
+                    "type": type_,
+                    "message_id": _message_id(sender, device_id or "", scope, unique, part),
+                    "messages": part,
+                }
+                self._edus.send_edu(server, "m.direct_to_device", content, durable=True)
         pos = self._positions.next()
 
         async def work(tx: Transaction) -> bool:
-            if not await is_new(tx):
+            if await is_repeated(tx):
                 return False
+            if device_id is not None:
+                await transaction_ids.add(tx, sender, device_id, scope, txn_id, event_id="", now=now)
             await _store(tx, pos, sender, type_, local)
             return True
 
-        if not await self._db.write(work):
-            return
-        self._news.announce(pos, users=local)
-        for server, for_server in remote.items():
-            content = {
-                "sender": sender,
-                "type": type_,
-                "message_id": secrets.token_hex(16),
-                "messages": for_server,
-            }
-            self._edus.send_edu(server, "m.direct_to_device", content, durable=True)
+        if await self._db.write(work):
+            self._news.announce(pos, users=local)
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
         """Take in an ``m.direct_to_device`` EDU; one that came before, or is malformed, is passed over."""
@@ -126,15 +136,15 @@ class ToDevice:
         """A device has everything up to a position: delete it."""
         await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))
 
+    async def record(
+        self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
+    ) -> None:
+        """Delete what waits for devices that are gone: part of the transaction that deletes them."""
+        for device_id in removed:
+            await storage.remove_device(tx, user_id, device_id)
+
     async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
-        """Delete what waits for devices that are gone: what ``Sessions`` tells its observer."""
-
-        async def work(tx: Transaction) -> None:
-            for device_id in removed:
-                await storage.remove_device(tx, user_id, device_id)
-
-        if removed:
-            await self._db.write(work)
+        """Nobody has to be told."""
 
     async def forget_received(self) -> None:
         """Forget which messages of other servers came long ago.  To be called now and then."""
@@ -169,13 +179,47 @@ class ToDevice:
         return accepted
 
 
+def messages_in_parts(
+    messages: Messages, max_bytes: int
+) -> Iterator[dict[str, dict[str, Mapping[str, Any]]]]:
+    """Messages in parts whose contents come to ``max_bytes`` at most; a larger one is a part of its own."""
+    part: dict[str, dict[str, Mapping[str, Any]]] = {}
+    size = 0
+    for user_id, by_device in messages.items():
+        for device_id, content in by_device.items():
+            cost = len(orjson.dumps(content)) + len(user_id) + len(device_id)
+            if part and size + cost > max_bytes:
+                yield part
+                part, size = {}, 0
+            part.setdefault(user_id, {})[device_id] = content
+            size += cost
+    if part:
+        yield part
+
+
+def _check_sizes(type_: str, sender: str, messages: Messages) -> None:
+    for by_device in messages.values():
+        for content in by_device.values():
+            if len(_message(type_, sender, content)) > _MAX_MESSAGE_BYTES:
+                raise MatrixError(413, "M_TOO_LARGE", f"A message has at most {_MAX_MESSAGE_BYTES} bytes")
+
+
+def _message(type_: str, sender: str, content: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({"type": type_, "sender": sender, "content": content})
+
+
+def _message_id(*parts: object) -> str:
+    """The same for the same message sent again."""
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
 async def _store(tx: Transaction, pos: int, sender: str, type_: str, messages: Messages) -> None:
     rows = []
     for user_id, by_device in messages.items():
         for device_id in await device_storage.device_ids(tx, user_id):
             content = by_device.get(device_id, by_device.get(ALL_DEVICES))
             if content is not None:
-                message = orjson.dumps({"type": type_, "sender": sender, "content": content})
+                message = _message(type_, sender, content)
                 if len(message) <= _MAX_MESSAGE_BYTES:
                     rows.append((user_id, device_id, message.decode()))
     await storage.add(tx, rows, pos)

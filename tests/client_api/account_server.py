@@ -16,6 +16,7 @@ from homeserver.clock import FakeClock
 from homeserver.config import Media
 from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
+from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
 from homeserver.finding import wire_finding
@@ -24,11 +25,11 @@ from homeserver.protocol.signing import generate_signing_key
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
 from homeserver.room_actions import wire_room_actions
-from homeserver.storage.database import Database
+from homeserver.storage.database import Database, Transaction
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
-from tests.sync.server import AskedForHistory, NoLists, SentEdus
+from tests.sync.server import AskedForHistory, NoLists, NoRemoteKeys, SentEdus
 from tests.world import NobodyElse
 
 V3 = "/_matrix/client/v3"
@@ -44,6 +45,11 @@ class Witness:
 
     async def devices_changed(self, user_id: str, changed: Collection[str], removed: Collection[str]) -> None:
         self.devices.append((user_id, list(changed), list(removed)))
+
+    async def record(
+        self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
+    ) -> None:
+        return
 
     async def profile_changed(self, user_id: str, displayname: str | None, avatar_url: str | None) -> None:
         self.profiles.append((user_id, displayname, avatar_url))
@@ -61,11 +67,14 @@ class AccountServer:
         self.db = core.db
         self.witness = Witness()
         core.notifier.user_listeners.append(self.witness.announced.extend)
+        self.edus = SentEdus()
+        self.encryption = wire_encryption(core, self.edus, NoRemoteKeys())
+        self.ephemeral = wire_ephemeral(core, self.edus, presence=False)
         self.people = wire_people(
             core,
             registration=registration,
             passwords=Passwords(memory_kib=8, time_cost=1),
-            devices=self.witness,
+            devices=(self.witness, self.ephemeral.to_device, self.encryption.lists),
             remote=self.witness,
         )
         self.people.profiles.memberships = self.witness
@@ -75,14 +84,17 @@ class AccountServer:
 
     def routes(self) -> list[Route]:
         """The client-server API."""
-        ephemeral = wire_ephemeral(self.core, SentEdus(), presence=False)
+        ephemeral, encryption = self.ephemeral, self.encryption
         api = wire_client_api(
             self.core,
             self.people,
             wire_room_actions(self.core, self.people.profiles, NobodyElse()),
             ephemeral,
-            reading := wire_reading(self.core, self.people.push_rules, ephemeral, AskedForHistory()),
+            reading := wire_reading(
+                self.core, self.people.push_rules, ephemeral, AskedForHistory(), encryption
+            ),
             finding=wire_finding(self.core, reading, NoLists(), AskedForHistory()),
+            encryption=encryption,
             content=wire_content_repository(self.core, Media(), None),
             public_base_url="https://a.org",
         )
@@ -109,7 +121,9 @@ class AccountServer:
         """An access token of a user who is made if need be, with the password ``secret {name}``."""
         if not await self.accounts.is_active(f"@{name}:a.org"):
             await self.accounts.create_account(name, f"secret {name}")
-        return (await self.sessions.log_in(f"@{name}:a.org", device_id=device_id)).access_token
+        login = await self.sessions.log_in(f"@{name}:a.org", device_id=device_id)
+        self.witness.announced.clear()
+        return login.access_token
 
 
 async def nobody(*_: object) -> str:

@@ -130,6 +130,24 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /devices/NOWHERE": {"display_name": "x"},
     "POST /delete_devices": {"devices": ["x"], "auth": _PROOF},
     "PUT /sendToDevice/m.custom/*": {"messages": {"$bob": {"*": {"x": "y"}}}},
+    "POST /keys/upload": {
+        "device_keys": {"user_id": "$dora", "device_id": "x", "algorithms": ["x"], "keys": {"ed25519:x": "x"},
+                        "signatures": {"$dora": {"ed25519:x": "x"}}},
+        "one_time_keys": {"signed_curve25519:x": {"key": "x", "signatures": {"$dora": {"ed25519:x": "x"}}}},
+        "fallback_keys": {"signed_curve25519:x": {"key": "x", "fallback": True}},
+    },
+    "POST /keys/query": {"device_keys": {"$bob": ["x"], "$dora": []}, "timeout": 1},
+    "POST /keys/claim": {"one_time_keys": {"$bob": {"x": "signed_curve25519"}}, "timeout": 1},
+    "POST /keys/device_signing/upload": {
+        "master_key": {"user_id": "$dora", "usage": ["master"], "keys": {"ed25519:x": "x"}},
+        "self_signing_key": {"user_id": "$dora", "usage": ["self_signing"], "keys": {"ed25519:y": "y"},
+                             "signatures": {"$dora": {"ed25519:x": "x"}}},
+        "auth": _PROOF,
+    },
+    "POST /keys/signatures/upload": {
+        "$dora": {"x": {"user_id": "$dora", "signatures": {"$dora": {"ed25519:x": "x"}}}},
+        "$bob": {"x": {"user_id": "$bob", "usage": ["master"], "keys": {"ed25519:x": "x"}}},
+    },
     "POST /login": {**_PROOF, "device_id": "x", "initial_device_display_name": "x", "refresh_token": True},
     "POST /register": {
         "username": "x y", "password": "x", "device_id": "x", "initial_device_display_name": "x",
@@ -149,6 +167,7 @@ QUERIES: dict[str, tuple[str, ...]] = {
     "POST /join/$playground": ("via", "server_name"),
     "POST /register": ("kind",),
     "GET /register/available": ("username",),
+    "GET /keys/changes": ("from", "to"),
     "PUT /pushrules/global/override/mine": ("before", "after"),
 }
 
@@ -296,6 +315,11 @@ _EDUS: dict[str, dict[str, Any]] = {
         "user_id": "@eve:$stranger", "device_id": "x", "stream_id": 5, "prev_id": [4], "deleted": False,
         "device_display_name": "x", "keys": {},
     },
+    "m.signing_key_update": {
+        "user_id": "@eve:$stranger",
+        "master_key": {"user_id": "@eve:$stranger", "usage": ["master"], "keys": {"ed25519:x": "x"}},
+        "self_signing_key": {"user_id": "@eve:$stranger", "usage": ["self_signing"], "keys": {}},
+    },
     "org.example": {"x": "y"},
 }  # fmt: skip
 
@@ -353,6 +377,8 @@ _FEDERATION_BODIES: dict[str, dict[str, Any]] = {
     "POST /_matrix/federation/v1/get_missing_events/$room": {
         "earliest_events": ["$event"], "latest_events": ["$event"], "limit": 5, "min_depth": 1,
     },
+    "POST /_matrix/federation/v1/user/keys/query": {"device_keys": {"$bob": ["x"], "$dora": []}},
+    "POST /_matrix/federation/v1/user/keys/claim": {"one_time_keys": {"$bob": {"x": "signed_curve25519"}}},
     "POST /_matrix/key/v2/query": {
         "server_keys": {"$server_name": {"ed25519:1": {"minimum_valid_until_ts": 1}}},
     },

@@ -57,10 +57,18 @@ class View:
     joined: set[str] = field(default_factory=set)
     typing: dict[str, list[str]] = field(default_factory=dict)
     receipts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    #: Users whose devices have to be looked at again, or no longer.
+    devices_changed: set[str] = field(default_factory=set)
+    devices_left: set[str] = field(default_factory=set)
+    to_device: list[Event] = field(default_factory=list)
 
     def take(self, reply: Mapping[str, Any]) -> None:
         """Add one ``/sync`` reply."""
         rooms = reply.get("rooms", {})
+        lists = reply.get("device_lists", {})
+        self.devices_changed |= set(lists.get("changed", ()))
+        self.devices_left |= set(lists.get("left", ()))
+        self.to_device += reply.get("to_device", {}).get("events", [])
         for room_id, room in rooms.get("join", {}).items():
             self.joined.add(room_id)
             self.left.discard(room_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from homeserver.config import Media
 from homeserver.content_repository import wire_content_repository
+from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.finding import wire_finding
 from homeserver.people import wire_people
@@ -40,6 +41,23 @@ class SentEdus:
 
     def send_edu(self, destination: str, edu_type: str, content: dict[str, Any], durable: bool) -> None:
         self.sent.append((destination, edu_type, content))
+
+
+class NoRemoteKeys:
+    """Other servers' users, who have no keys."""
+
+    async def user_devices(self, server_name: str, user_id: str, *, timeout: float) -> dict[str, Any]:
+        return {"stream_id": 0, "devices": []}
+
+    async def query_user_keys(
+        self, server_name: str, device_keys: Mapping[str, Sequence[str]], *, timeout: float
+    ) -> dict[str, Any]:
+        return {"device_keys": {}}
+
+    async def claim_user_keys(
+        self, server_name: str, one_time_keys: Mapping[str, Mapping[str, str]], *, timeout: float
+    ) -> dict[str, Any]:
+        return {"one_time_keys": {}}
 
 
 class AskedForHistory:
@@ -83,14 +101,17 @@ class SyncServer:
         self.typing = self.ephemeral.typing
         self.presence = self.ephemeral.presence
         self.to_device = self.ephemeral.to_device
+        self.encryption = wire_encryption(world.core, self.edus, NoRemoteKeys())
         self.people = wire_people(
             world.core,
             registration=Registration(world.db, world.clock, RegistrationMode.CLOSED),
             passwords=Passwords(memory_kib=8, time_cost=1),
-            devices=self.to_device,
+            devices=(self.to_device, self.encryption.lists),
         )
         self.account_data = self.people.account_data
-        self.reading = wire_reading(world.core, self.people.push_rules, self.ephemeral, self.elsewhere)
+        self.reading = wire_reading(
+            world.core, self.people.push_rules, self.ephemeral, self.elsewhere, self.encryption
+        )
         self.finding = wire_finding(world.core, self.reading, NoLists(), self.elsewhere)
         self.visibility = self.reading.visibility
         self.client_events = self.reading.client_events
@@ -109,6 +130,7 @@ class SyncServer:
             self.world.actions,
             self.ephemeral,
             self.reading,
+            encryption=self.encryption,
             content=wire_content_repository(self.world.core, Media(), None),
             finding=self.finding,
             public_base_url=None,
