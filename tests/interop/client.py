@@ -57,6 +57,7 @@ class View:
     joined: set[str] = field(default_factory=set)
     typing: dict[str, list[str]] = field(default_factory=dict)
     receipts: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    presence: dict[str, str] = field(default_factory=dict)
     #: Users whose devices have to be looked at again, or no longer.
     devices_changed: set[str] = field(default_factory=set)
     devices_left: set[str] = field(default_factory=set)
@@ -314,6 +315,10 @@ class Client:
                 answer = await reply.json()
                 raise Refused(reply.status, answer.get("errcode", ""), of, answer)
             return await reply.read(), reply.headers.copy()
+
+    async def be(self, presence: str) -> None:
+        """Say that one is ``online``, ``unavailable`` or ``offline``."""
+        await self.request("PUT", f"/presence/{quote(self.user_id)}/status", {"presence": presence})
 
     # Waiting
 

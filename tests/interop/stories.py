@@ -274,6 +274,19 @@ class Stories:
         assert history[-1]["type"] == "m.room.create"
         assert len({event["event_id"] for event in history}) == len(history)
 
+    async def test_five_hundred_events_from_before_the_join_can_be_read(
+        self, alice: Client, bob: Client, pair: Pair
+    ) -> None:
+        room = await public_room(alice)
+        said = [await alice.say(room, f"Before Bob, {number}") for number in range(500)]
+
+        await bob.join(room, pair.host.server_name)
+        await bob.hears(room, await alice.say(room, "After Bob came"))
+
+        history = [event["event_id"] for event in await bob.history(room, page=50)]
+        assert [event_id for event_id in history if event_id in said] == said[::-1]
+        assert len(set(history)) == len(history)
+
     async def test_history_of_members_only_stays_hidden(self, alice: Client, bob: Client, pair: Pair) -> None:
         visibility = {"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}
         room = await public_room(alice, initial_state=[visibility])
@@ -380,6 +393,16 @@ class Stories:
             await writer.until(
                 "the receipt", lambda view, r=reader, s=said: view.receipts[room].get(r.user_id) == s
             )
+
+    async def test_presence_crosses(self, alice: Client, bob: Client, pair: Pair) -> None:
+        await shared_room(alice, bob, pair)
+        for one, other in ((alice, bob), (bob, alice)):
+            for presence in ("unavailable", "online"):
+                await one.be(presence)
+                await other.until(
+                    f"{one.user_id} to be {presence}",
+                    lambda view, who=one, what=presence: view.presence.get(who.user_id) == what,
+                )
 
     @pytest.mark.parametrize("away", ["host", "guest"])
     async def test_what_is_said_while_a_server_is_away_arrives_later(
