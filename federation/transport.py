@@ -10,6 +10,7 @@ which servers fail: backing off is the sender's.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -39,6 +40,8 @@ _MAX_CONNECTIONS: Final = 1000
 _MAX_CONNECTIONS_PER_HOST: Final = 20
 MAX_ERROR_BYTES: Final = 64 * 1024
 _USER_AGENT: Final = "Inglenook"
+#: ``Retry-After`` may also be a date, which no homeserver makes it.
+_SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
 
 class Destinations(Protocol):
@@ -98,7 +101,10 @@ OpenResponse: TypeAlias = Callable[[WireRequest], AbstractAsyncContextManager[ai
 
 
 class Transport:
-    """Sends requests in the name of one server; ``timeout`` in seconds is for those that name none."""
+    """Sends requests in the name of one server; ``timeout`` in seconds is for those that name none.
+
+    ``heard_from`` is told of each server that did what it was asked.
+    """
 
     def __init__(
         self,
@@ -107,11 +113,13 @@ class Transport:
         key: SigningKey,
         exchange: Exchange,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        heard_from: Callable[[str], None] = lambda server_name: None,
     ) -> None:
         self._server_name = server_name
         self._key = key
         self._exchange = exchange
         self._timeout = timeout
+        self._heard_from = heard_from
 
     async def send(
         self,
@@ -153,9 +161,11 @@ class Transport:
         if status != 200:
             raise refusal(server_name, status, reply)
         try:
-            return decode(reply)
+            content = decode(reply)
         except InvalidJSON as error:
             raise malformed(server_name, "The response is not JSON") from error
+        self._heard_from(server_name)
+        return content
 
 
 class Https:
@@ -169,7 +179,10 @@ class Https:
         """Status and body from the first destination that can be connected to."""
         async with self.open(request) as response:
             limit = request.max_bytes if response.status == 200 else MAX_ERROR_BYTES
-            return response.status, await read_body(request.server_name, response, limit)
+            body = await read_body(request.server_name, response, limit)
+        if response.status == 429:
+            raise refusal(request.server_name, 429, body, response.headers.get("Retry-After"))
+        return response.status, body
 
     @asynccontextmanager
     async def open(self, request: WireRequest) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -239,9 +252,14 @@ def _not_connected(server_name: str, error: Exception) -> RemoteError:
     return unreachable(server_name, f"The connection could not be made: {error}", transient=not refused)
 
 
-def refusal(server_name: str, status: int, body: bytes) -> RemoteError:
-    """What a status other than 200 says, with the Matrix error if the body holds one."""
-    errcode, message, retry_after_ms = None, f"The server answered with status {status}", None
+def refusal(server_name: str, status: int, body: bytes, retry_after: str | None = None) -> RemoteError:
+    """What a status other than 200 says, with the Matrix error if the body holds one.
+
+    ``retry_after`` is the header of that name.
+    """
+    errcode, message = None, f"The server answered with status {status}"
+    seconds = _SECONDS.fullmatch(retry_after or "")
+    retry_after_ms = int(seconds[0]) * 1000 if seconds else None
     try:
         reply = decode(body)
     except InvalidJSON:
@@ -251,7 +269,7 @@ def refusal(server_name: str, status: int, body: bytes) -> RemoteError:
             errcode = reply["errcode"]
         if isinstance(reply.get("error"), str):
             message = reply["error"]
-        if _is_short_wait(reply.get("retry_after_ms")):
+        if retry_after_ms is None and _is_short_wait(reply.get("retry_after_ms")):
             retry_after_ms = reply["retry_after_ms"]
     return RemoteError(
         server_name,

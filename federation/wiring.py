@@ -127,7 +127,19 @@ async def open_federation(
     ``old_keys`` are those this server signed with, ``trusted_key_servers`` the notaries it asks.
     """
     clock, server_name, key = core.clock, core.server_name, core.signing_key
-    client = FederationClient(Transport(server_name=server_name, key=key, exchange=exchange, timeout=timeout))
+
+    def heard_from(peer: str) -> None:
+        sender.peer_is_alive(peer)
+
+    client = FederationClient(
+        Transport(
+            server_name=server_name,
+            key=key,
+            exchange=exchange,
+            timeout=timeout,
+            heard_from=heard_from,
+        )
+    )
     key_store = DatabaseKeyStore(core.db)
     keyring = Keyring(
         server_name=server_name,

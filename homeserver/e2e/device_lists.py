@@ -1,8 +1,8 @@
 """The device lists of local users: what changed, and telling the servers it concerns.
 
 A change is recorded in the transaction that makes it.  Who needs to know is worked out when
-it is sent: the servers in the user's rooms at that moment.  A record is deleted after the
-EDUs made of it are in the outbox, so that a crash repeats an EDU and never loses one.
+it is sent: the servers in the user's rooms at that moment.  A record is deleted in the
+transaction that puts the EDUs made of it into the outbox, so that a crash loses none.
 Specification: server-server API, "Device Management" and "End-to-End Encryption".
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -125,7 +125,8 @@ class DeviceLists:
         device_id = with_keys[0].device_id if with_keys else next(iter(others), None)
         if device_id is not None:
             content = await self._update(Change(0, user_id, device_id, newest))
-            self._send(new, "m.device_list_update", content)
+            for server in sorted(new):
+                self._edus.send_edu(server, "m.device_list_update", content, durable=True)
 
     def _tell_servers(self) -> None:
         self._more_to_tell = True
@@ -146,20 +147,24 @@ class DeviceLists:
             user_id: await sharing.servers_of(self._db.scan, user_id) - {self._server_name}
             for user_id in {change.user_id for change in changes}
         }
+        to_send: list[tuple[str, str, dict[str, Any]]] = []
         for change in _worth_telling(changes):
             if not destinations[change.user_id]:
                 continue
             if change.device_id == SIGNING_KEYS:
+                edu_type = "m.signing_key_update"
                 content = {"user_id": change.user_id, **await self._signing_keys(change.user_id)}
-                self._send(destinations[change.user_id], "m.signing_key_update", content)
             else:
-                self._send(destinations[change.user_id], "m.device_list_update", await self._update(change))
-        # Writes commit in order: where this is on disk, so are the EDUs.
-        await self._db.write(lambda tx: device_lists.told(tx, [change.number for change in changes]))
+                edu_type, content = "m.device_list_update", await self._update(change)
+            to_send += [(server, edu_type, content) for server in sorted(destinations[change.user_id])]
+        edus = self._edus.durable(to_send)
 
-    def _send(self, destinations: Iterable[str], edu_type: str, content: dict[str, Any]) -> None:
-        for destination in sorted(destinations):
-            self._edus.send_edu(destination, edu_type, content, durable=True)
+        async def work(tx: Transaction) -> None:
+            await edus.store(tx)
+            await device_lists.told(tx, [change.number for change in changes])
+
+        await self._db.write(work)
+        edus.send()
 
     async def _update(self, change: Change) -> dict[str, Any]:
         """What there is to say of a device now."""

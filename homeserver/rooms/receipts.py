@@ -37,7 +37,7 @@ RECEIPT_TYPES = (READ, READ_PRIVATE, FULLY_READ)
 
 #: What is read of one EDU; more would be somebody's attempt to keep us busy.
 _MAX_EDU_ROOMS = 100
-_MAX_EDU_USERS = 500
+_MAX_EDU_RECEIPTS = 1000
 _MAX_TS = 2**53 - 1
 
 
@@ -97,6 +97,7 @@ class Receipts:
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
         """Take in an ``m.receipt`` EDU; what does not belong to the origin is passed over."""
+        left = _MAX_EDU_RECEIPTS
         for room_id, by_type in list(content.items())[:_MAX_EDU_ROOMS]:
             users = by_type.get(READ) if isinstance(by_type, dict) else None
             if not isinstance(users, dict) or not isinstance(room_id, str):
@@ -104,9 +105,11 @@ class Receipts:
             room = await self._rooms.find(room_id)
             if room is None or not self._rooms.is_in(room):
                 continue
+            here = list(users.items())[:left]
+            left -= len(here)
             receipts = [
                 receipt
-                for user_id, said in list(users.items())[:_MAX_EDU_USERS]
+                for user_id, said in here
                 if (receipt := await self._from_remote(origin, room, user_id, said)) is not None
             ]
             if receipts:
@@ -163,19 +166,9 @@ class Receipts:
         private = [receipt.user_id for receipt in advanced if receipt.type == READ_PRIVATE]
         public = [receipt for receipt in advanced if receipt.type == READ]
         self._news.announce(pos, rooms=(room.nid,) if public else (), users=private)
-        for receipt in public:
-            if server_name_of(receipt.user_id) == self._server_name:
-                self._tell_servers(room, receipt)
-
-    def _tell_servers(self, room: Room, receipt: Receipt) -> None:
-        data: dict[str, Any] = {"ts": receipt.ts}
-        if receipt.thread_id != UNTHREADED:
-            data["thread_id"] = receipt.thread_id
-        said = {"event_ids": [receipt.event_id], "data": data}
-        content = {room.room_id: {READ: {receipt.user_id: said}}}
-        for server in room.servers:
-            if server != self._server_name:
-                self._edus.send_edu(server, "m.receipt", content, durable=False)
+        ours = [receipt for receipt in public if server_name_of(receipt.user_id) == self._server_name]
+        if ours:
+            self._edus.send_receipts(room, ours)
 
     async def _mark_fully_read(self, user_id: str, room: Room, stored: StoredEvent) -> None:
         before = await account_data.content(self._db.read, user_id, room.room_id, FULLY_READ)

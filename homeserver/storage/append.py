@@ -71,7 +71,7 @@ async def store(tx: Transaction, append: Append) -> None:
     if append.local_memberships:
         await rooms.set_local_memberships(tx, append.local_memberships)
     if append.servers:
-        await rooms.set_servers(tx, room.nid, append.servers)
+        await rooms.set_servers(tx, room.nid, append.servers, room.last_pos)
     if append.arrived:
         await events.remove_missing(tx, room.nid, append.arrived)
     for event_id, wanted_by in append.missing:
@@ -87,7 +87,7 @@ async def store(tx: Transaction, append: Append) -> None:
 async def _store_state(tx: Transaction, append: Append) -> None:
     if append.clear_state:
         await state.clear_current(tx, append.room.nid)
-        await rooms.clear_servers(tx, append.room.nid)
+        await rooms.clear_servers(tx, append.room.nid, append.room.last_pos)
     if append.changes:
         await state.log(tx, append.room.nid, append.room.epoch, append.changes)
     if append.entries:

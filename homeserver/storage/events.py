@@ -305,18 +305,6 @@ async def timeline_forward(r: Reader, room_nid: int, after: int, upto: int, limi
     return [_stored_event(row) for row in rows]
 
 
-async def sent_here_after(r: Reader, after: int, upto: int, limit: int) -> list[tuple[int, int, int]]:
-    """``(pos, event_nid, room_nid)`` of events this server sent in ``(after, upto]``, oldest first."""
-    rows = await r.fetch(
-        """SELECT pos, event_nid, room_nid FROM events
-           WHERE flags IN (4, 12) AND pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3""",
-        after,
-        upto,
-        limit,
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
 async def json_of(r: Reader, nids: Sequence[int]) -> dict[int, bytes]:
     """The canonical JSON of events, by ``event_nid``."""
     rows = await r.fetch_in("SELECT event_nid, json FROM event_json WHERE event_nid IN $1", nids)

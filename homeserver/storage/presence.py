@@ -50,6 +50,17 @@ async def rooms_joined_among(r: Reader, user_id: str, room_nids: Sequence[int]) 
     return [row[0] for row in rows]
 
 
+async def joined_somewhere(r: Reader, user_ids: Sequence[str]) -> set[str]:
+    """Those of the users, local or not, who are joined to any room."""
+    rows = await r.fetch_in(
+        """SELECT k.state_key FROM state_keys k
+           WHERE k.state_key IN $1 AND k.type = 'm.room.member' AND EXISTS (
+               SELECT 1 FROM current_state c WHERE c.key_nid = k.key_nid AND c.membership = 1)""",
+        user_ids,
+    )
+    return {row[0] for row in rows}
+
+
 async def rooms_of(r: Reader, user_id: str) -> list[int]:
     """The rooms that any user, local or not, is joined to."""
     rows = await r.fetch(

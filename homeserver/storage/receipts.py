@@ -60,6 +60,29 @@ async def changed(r: Reader, room_nid: int, after: int, upto: int) -> list[Recei
     return [Receipt(*row) for row in rows]
 
 
+async def for_server(
+    r: Reader, server_name: str, of_server: str, after: int, upto: int, *, limit: int
+) -> list[tuple[str, Receipt]]:
+    """``(room_id, receipt)`` of public receipts in ``(after, upto]`` for a server, oldest change first.
+
+    They are those of ``of_server``'s users, in the rooms that the server is in now.
+    """
+    rows = await r.fetch(
+        """SELECT o.room_id, t.user_id, t.type, t.thread_id, t.event_id, t.event_pos, t.ts, t.pos
+           FROM room_servers s
+           JOIN receipts t ON t.room_nid = s.room_nid AND t.pos > $2 AND t.pos <= $3
+           JOIN rooms o ON o.room_nid = s.room_nid
+           WHERE s.server_name = $1 AND t.type = 'm.read' AND t.user_id LIKE $4
+           ORDER BY t.pos LIMIT $5""",
+        server_name,
+        after,
+        upto,
+        f"@%:{of_server}",
+        limit,
+    )
+    return [(row[0], Receipt(*row[1:])) for row in rows]
+
+
 async def of_user(r: Reader, room_nid: int, user_id: str) -> list[Receipt]:
     """Every receipt of one user in a room."""
     rows = await r.fetch(f"{_RECEIPT} WHERE room_nid = $1 AND user_id = $2", room_nid, user_id)

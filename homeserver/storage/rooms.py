@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from homeserver.storage import stays
 from homeserver.storage.database import Reader, Transaction
 from homeserver.storage.numbers import pack, unpack
 
@@ -232,27 +233,36 @@ async def servers(r: Reader, room_nid: int) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-async def set_servers(tx: Transaction, room_nid: int, joined: Mapping[str, int]) -> None:
-    """Set the number of joined members of some servers."""
+async def set_servers(tx: Transaction, room_nid: int, joined: Mapping[str, int], pos: int) -> None:
+    """Set the number of joined members of some servers, as of a position."""
+    present = [(room_nid, server, count) for server, count in joined.items() if count > 0]
     await tx.execute_many(
         """INSERT INTO room_servers (room_nid, server_name, joined) VALUES ($1, $2, $3)
            ON CONFLICT (room_nid, server_name) DO UPDATE SET joined = excluded.joined""",
-        [(room_nid, server, count) for server, count in joined.items() if count > 0],
+        present,
     )
+    await stays.begin(tx, room_nid, [server for _, server, _ in present], pos)
     gone = [(room_nid, server) for server, count in joined.items() if count <= 0]
     if gone:
         await tx.execute_many("DELETE FROM room_servers WHERE room_nid = $1 AND server_name = $2", gone)
+        await stays.end(tx, room_nid, [server for _, server in gone], pos)
 
 
-async def clear_servers(tx: Transaction, room_nid: int) -> None:
-    """Forget which servers are in a room, before its state is imported anew."""
+async def clear_servers(tx: Transaction, room_nid: int, pos: int) -> None:
+    """Forget which servers are in a room, before its state is imported anew at a position."""
     await tx.execute("DELETE FROM room_servers WHERE room_nid = $1", room_nid)
+    await stays.end_all(tx, room_nid, pos)
 
 
-async def rooms_of_server(r: Reader, server_name: str) -> list[int]:
-    """The rooms a server has joined members in."""
-    rows = await r.fetch("SELECT room_nid FROM room_servers WHERE server_name = $1", server_name)
-    return [row[0] for row in rows]
+async def share_a_room(r: Reader, one: str, other: str) -> bool:
+    """Whether two servers have joined members in the same room."""
+    found = await r.fetch_value(
+        """SELECT 1 FROM room_servers a JOIN room_servers b ON b.room_nid = a.room_nid
+           WHERE a.server_name = $1 AND b.server_name = $2 LIMIT 1""",
+        one,
+        other,
+    )
+    return found is not None
 
 
 async def members(r: Reader, room_nid: int, membership: str, limit: int) -> list[tuple[str, int]]:

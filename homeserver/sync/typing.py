@@ -69,7 +69,7 @@ class Typing:
         if membership_of(await self._states.member(room, user_id)) != "join":
             raise forbidden("You are not in this room")
         if self._set(room, user_id, typing, min(max(timeout_ms, 0), MAX_TIMEOUT_MS)) or typing:
-            self._tell_servers(room, user_id, typing)
+            self._edus.send_typing(room, user_id, typing)
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
         """Take in an ``m.typing`` EDU; one that is not the origin's to send is passed over."""
@@ -127,9 +127,3 @@ class Typing:
     def _changed(self, room_nid: int, entry: _RoomTyping) -> None:
         entry.pos = self._positions.next()
         self._notifier.wake(rooms=(room_nid,))
-
-    def _tell_servers(self, room: Room, user_id: str, typing: bool) -> None:
-        content = {"room_id": room.room_id, "user_id": user_id, "typing": typing}
-        for server in room.servers:
-            if server != self._server_name:
-                self._edus.send_edu(server, "m.typing", content, durable=False)

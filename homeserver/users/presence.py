@@ -140,15 +140,25 @@ class Presence:
                 await self._put(user_id, "online", known.status_msg, now)
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
-        """Take in an ``m.presence`` EDU; users of other servers than the origin are passed over."""
+        """Take in an ``m.presence`` EDU.
+
+        Users of other servers than the origin are passed over, and those who are in no room here.
+        """
         updates = content.get("push")
         if not self.enabled or not isinstance(updates, list):
             return
         now = self._clock.now_ms()
-        for update in updates[:_MAX_EDU_USERS]:
-            user_id = update.get("user_id") if isinstance(update, dict) else None
-            if not isinstance(user_id, str) or not is_user_id(user_id) or server_name_of(user_id) != origin:
+        by_user = {
+            user_id: update
+            for update in updates[:_MAX_EDU_USERS]
+            if isinstance(update, dict) and isinstance(user_id := update.get("user_id"), str)
+        }
+        theirs = [each for each in by_user if is_user_id(each) and server_name_of(each) == origin]
+        known = await storage.joined_somewhere(self._db.scan, theirs)
+        for user_id in theirs:
+            if user_id not in known:
                 continue
+            update = by_user[user_id]
             state, ago, status = (update.get(name) for name in ("presence", "last_active_ago", "status_msg"))
             if state not in STATES:
                 continue
@@ -243,8 +253,7 @@ class Presence:
         for nid in joined:
             servers.update((await self._rooms.by_nid(nid)).servers)
         update = {"user_id": presence.user_id, **self.content(presence)}
-        for server in servers - {self._server_name}:
-            self._edus.send_edu(server, "m.presence", {"push": [update]}, durable=False)
+        self._edus.send_presence(servers, update)
 
     async def _load(self, user_id: str) -> UserPresence | None:
         stored = await storage.of_user(self._db.read, user_id)

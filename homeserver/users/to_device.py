@@ -7,7 +7,6 @@ Specification: client-server API, "Send-to-Device messaging"; server-server API,
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +21,7 @@ from homeserver.rooms.edus import News, RemoteEdus
 from homeserver.storage import devices as device_storage
 from homeserver.storage import to_device as storage
 from homeserver.storage import transaction_ids
-from homeserver.storage.database import Database, Reader, Transaction
+from homeserver.storage.database import Database, Transaction
 from homeserver.storage.numbers import Sequence
 
 #: Stands for every device of a user.
@@ -31,8 +30,9 @@ ALL_DEVICES = "*"
 _MAX_EDU_MESSAGES = 1000
 _MAX_MESSAGE_ID = 256
 _MAX_MESSAGE_BYTES = 65_536
-#: Messages to one server go in EDUs of about this size, so that no transaction grows too large to be taken.
+#: Messages to one server go in EDUs of about this size, and so many at most: none is too large to be taken.
 _EDU_BYTES = 60_000
+_MAX_PART = 500
 
 #: User id to device id (or ``ALL_DEVICES``) to content.
 Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -77,38 +77,32 @@ class ToDevice:
         scope = f"sendToDevice/{type_}"
         now = self._clock.now_ms()
 
-        async def is_repeated(r: Reader) -> bool:
-            """A device that names no transaction cannot repeat itself."""
+        async def is_new(tx: Transaction) -> bool:
+            """Note the transaction id; a device that names none cannot repeat itself."""
             if device_id is None:
+                return True
+            if await transaction_ids.event_id(tx, sender, device_id, scope, txn_id) is not None:
                 return False
-            return await transaction_ids.event_id(r, sender, device_id, scope, txn_id) is not None
+            await transaction_ids.add(tx, sender, device_id, scope, txn_id, event_id="", now=now)
+            return True
 
-        if await is_repeated(self._db.read):
-            return
-        # Writes commit in the order they are queued: no transaction id without its EDUs.  Should a crash
-        # leave only the EDUs, the client sends again, and other servers know the message by its id.
-        unique = txn_id if device_id is not None else secrets.token_hex(16)
-        for server, for_server in remote.items():
-            for part in messages_in_parts(for_server, _EDU_BYTES):
-                content = {
-                    "sender": sender,
-                    "type": type_,
-                    "message_id": _message_id(sender, device_id or "", scope, unique, part),
-                    "messages": part,
-                }
-                self._edus.send_edu(server, "m.direct_to_device", content, durable=True)
+        edus = self._edus.durable(
+            (server, "m.direct_to_device", _edu_content(sender, type_, part))
+            for server, for_server in remote.items()
+            for part in messages_in_parts(for_server, _EDU_BYTES)
+        )
         pos = self._positions.next()
 
         async def work(tx: Transaction) -> bool:
-            if await is_repeated(tx):
+            if not await is_new(tx):
                 return False
-            if device_id is not None:
-                await transaction_ids.add(tx, sender, device_id, scope, txn_id, event_id="", now=now)
             await _store(tx, pos, sender, type_, local)
+            await edus.store(tx)
             return True
 
         if await self._db.write(work):
             self._news.announce(pos, users=local)
+            edus.send()
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
         """Take in an ``m.direct_to_device`` EDU; one that came before, or is malformed, is passed over."""
@@ -184,15 +178,16 @@ def messages_in_parts(
 ) -> Iterator[dict[str, dict[str, Mapping[str, Any]]]]:
     """Messages in parts whose contents come to ``max_bytes`` at most; a larger one is a part of its own."""
     part: dict[str, dict[str, Mapping[str, Any]]] = {}
-    size = 0
+    size = count = 0
     for user_id, by_device in messages.items():
         for device_id, content in by_device.items():
             cost = len(orjson.dumps(content)) + len(user_id) + len(device_id)
-            if part and size + cost > max_bytes:
+            if part and (size + cost > max_bytes or count >= _MAX_PART):
                 yield part
-                part, size = {}, 0
+                part, size, count = {}, 0, 0
             part.setdefault(user_id, {})[device_id] = content
             size += cost
+            count += 1
     if part:
         yield part
 
@@ -208,9 +203,9 @@ def _message(type_: str, sender: str, content: Mapping[str, Any]) -> bytes:
     return orjson.dumps({"type": type_, "sender": sender, "content": content})
 
 
-def _message_id(*parts: object) -> str:
-    """The same for the same message sent again."""
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+def _edu_content(sender: str, type_: str, messages: Messages) -> dict[str, Any]:
+    message_id = secrets.token_hex(16)
+    return {"sender": sender, "type": type_, "message_id": message_id, "messages": messages}
 
 
 async def _store(tx: Transaction, pos: int, sender: str, type_: str, messages: Messages) -> None:

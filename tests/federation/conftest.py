@@ -12,6 +12,7 @@ import pytest
 from federation.keyring import Keyring
 from federation.published_keys import VerifyKey, usable
 from homeserver.storage import open_database
+from tests.federation.sending import PEER, Recorded, Story, start_sender
 from tests.remote import Network, Server
 
 
@@ -57,3 +58,17 @@ async def here(start: StartServer) -> Server:
 @pytest.fixture
 async def there(start: StartServer) -> Server:
     return await start("there.example")
+
+
+@pytest.fixture
+async def story(start: StartServer) -> AsyncIterator[Story]:
+    server, peer_server = await start("here.example"), await start(PEER)
+    alice = server.user("alice")
+    room_id = await server.public_room(alice)
+    await peer_server.join(peer_server.user("bob"), room_id, server)
+    await server.network.settle()
+    server.notifier.listeners.clear()
+    peer = Recorded()
+    story = Story(server, room_id, alice, peer, await start_sender(server, peer))
+    yield story
+    await story.end()

@@ -2,123 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 
-from federation.outgoing import back_off_ms, coalescing_key
-from federation.sender import MAX_CAUGHT_UP, Sender
-from homeserver.errors import RemoteError
-from homeserver.protocol.canonical_json import encode
+from federation.outgoing import back_off_ms
+from federation.packing import MAX_CAUGHT_UP
 from homeserver.storage import destinations, outbox
-from homeserver.storage.database import Database
-from homeserver.storage.numbers import Sequence
 from tests.federation.conftest import StartServer
-from tests.remote import Server
-
-PEER = "peer.example"
-
-
-@dataclass
-class Recorded:
-    """A server that takes transactions, or does not, and remembers those it was asked to take."""
-
-    transactions: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    refuses: RemoteError | None = None
-
-    async def send_transaction(
-        self, server_name: str, transaction_id: str, transaction: Mapping[str, Any] | bytes
-    ) -> dict[str, Any]:
-        assert isinstance(transaction, bytes)
-        content = json.loads(transaction)
-        assert encode(content) == transaction, "what is signed is canonical JSON"
-        self.transactions.append((server_name, transaction_id, content))
-        if self.refuses is not None:
-            raise self.refuses
-        return {}
-
-    def bodies(self, server_name: str = PEER) -> list[str]:
-        """The text messages a server was sent, in order."""
-        return [
-            pdu["content"]["body"]
-            for name, _, content in self.transactions
-            for pdu in content["pdus"]
-            if name == server_name and pdu["type"] == "m.room.message"
-        ]
-
-    def edus(self) -> list[tuple[str, Any]]:
-        return [
-            (edu["edu_type"], edu["content"])
-            for _, _, content in self.transactions
-            for edu in content["edus"]
-        ]
-
-
-def away(status: int | None = None) -> RemoteError:
-    return RemoteError(PEER, "no answer", reachable=status is not None, transient=True, status=status)
-
-
-@dataclass
-class Story:
-    """A server with a room that a user of ``PEER`` is in, and a sender whose peer is recorded."""
-
-    server: Server
-    room_id: str
-    alice: str
-    peer: Recorded
-    sender: Sender
-
-    async def say(self, *bodies: str) -> None:
-        for body in bodies:
-            await self.server.say(self.room_id, self.alice, body)
-        await self.sender.idle()
-
-    async def wait(self, seconds: float) -> None:
-        self.server.network.clock.advance(seconds)
-        self.sender.tick()
-        await self.sender.idle()
-
-    async def restart(self, *, crash: bool = False) -> None:
-        """The sender ends, or just stops existing, and another one begins."""
-        self.server.notifier.listeners.remove(self.sender.new_events)
-        if not crash:
-            await self.sender.close()
-        self.sender = await start_sender(self.server, self.peer)
-
-    async def end(self) -> None:
-        await self.sender.close()
-
-
-async def start_sender(server: Server, peer: Recorded) -> Sender:
-    sender = Sender(
-        db=server.db,
-        events=server.events,
-        client=peer,
-        outbox_positions=await Sequence.open(server.db, "outbox"),
-        clock=server.network.clock,
-        server_name=server.name,
-        allows=lambda name: name != "unwanted.example",
-    )
-    await sender.start(server.notifier.position)
-    server.notifier.listeners.append(sender.new_events)
-    return sender
-
-
-@pytest.fixture
-async def story(start: StartServer) -> AsyncIterator[Story]:
-    server, peer_server = await start("here.example"), await start(PEER)
-    alice = server.user("alice")
-    room_id = await server.public_room(alice)
-    await peer_server.join(peer_server.user("bob"), room_id, server)
-    await server.network.settle()
-    server.notifier.listeners.clear()
-    peer = Recorded()
-    story = Story(server, room_id, alice, peer, await start_sender(server, peer))
-    yield story
-    await story.end()
+from tests.federation.sending import PEER, Story, away, start_sender, written
 
 
 async def test_events_go_to_the_other_servers_in_the_room_in_order(story: Story) -> None:
@@ -170,7 +60,7 @@ async def test_a_destination_is_left_alone_for_longer_and_longer(story: Story) -
 
 
 async def test_what_is_refused_for_good_is_not_sent_again(story: Story) -> None:
-    story.peer.refuses = away(400)
+    story.peer.refuses = away(400, "M_BAD_JSON")
     await story.say("cursed")
     story.peer.refuses = None
     await story.say("fine")
@@ -306,8 +196,7 @@ async def test_durable_edus_outlive_a_restart_and_arrive_once(story: Story) -> N
 async def test_what_may_be_lost_is_dropped_for_a_destination_that_is_down(story: Story) -> None:
     story.peer.refuses = away()
     await story.say("hello")
-    typing = {"room_id": story.room_id, "user_id": story.alice, "typing": True}
-    story.sender.send_edu(PEER, "m.typing", typing, durable=False)
+    story.sender.send_typing(await story.room(), story.alice, True)
     story.peer.refuses = None
     await story.wait(60)
 
@@ -316,8 +205,7 @@ async def test_what_may_be_lost_is_dropped_for_a_destination_that_is_down(story:
 
 async def test_a_newer_edu_about_the_same_replaces_one_that_waits(story: Story) -> None:
     for number in range(5):
-        content = {"room_id": story.room_id, "user_id": story.alice, "typing": bool(number % 2)}
-        story.sender.send_edu(PEER, "m.typing", content, durable=False)
+        story.sender.send_typing(await story.room(), story.alice, bool(number % 2))
     await story.sender.idle()
 
     assert [content["typing"] for _, content in story.peer.edus()] == [False]
@@ -346,27 +234,139 @@ async def test_positions_are_stored_now_and_then(story: Story) -> None:
 def test_delays_grow_to_a_bound() -> None:
     delays = [back_off_ms(failures, 0.5) for failures in range(1, 40)]
     assert delays == sorted(delays)
-    assert (delays[0], delays[-1]) == (5_000, 6 * 3600 * 1000)
+    assert (delays[0], delays[-1]) == (5_000, 24 * 3600 * 1000)
     assert back_off_ms(1, 0.0) < back_off_ms(1, 1.0)
 
 
-def test_edus_are_about_the_same_only_where_one_makes_the_other_pointless() -> None:
-    def receipt(room_id: str, user_id: str) -> dict[str, Any]:
-        return {room_id: {"m.read": {user_id: {"event_ids": ["$e"]}}}}
+async def test_one_bad_event_among_many_does_not_keep_back_the_others(story: Story) -> None:
+    story.peer.refuses = away()
+    await story.say("first")
+    await story.say("1", "2", "cursed", "3", "4")
+    story.peer.refuses, story.peer.allergy = None, "cursed"
+    await story.wait(60)
+    await story.say("after")
 
-    assert coalescing_key("m.receipt", receipt("!a", "@u")) == coalescing_key(
-        "m.receipt", receipt("!a", "@u")
-    )
-    assert coalescing_key("m.receipt", receipt("!a", "@u")) != coalescing_key(
-        "m.receipt", receipt("!b", "@u")
-    )
-    assert coalescing_key("m.device_list_update", {}) != coalescing_key("m.device_list_update", {})
+    assert story.peer.taken_bodies() == ["first", "1", "2", "3", "4", "after"]
+    assert len(story.peer.transactions) < 15
 
 
-async def written(db: Database) -> None:
-    """Everything queued so far is on disk, and those who waited for it know."""
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 502])
+async def test_who_is_no_homeserver_any_more_is_left_alone_and_owed_everything(
+    story: Story, status: int
+) -> None:
+    story.peer.refuses = away(status)
+    await story.say("hello")
+    for _ in range(10):
+        await story.wait(1)
+    assert len(story.peer.transactions) <= 3
+    story.peer.refuses = None
+    await story.wait(3600)
 
-    async def nothing(_: object) -> None:
-        return
+    assert story.peer.taken_bodies() == ["hello"]
 
-    await db.write(nothing)
+
+async def test_a_wish_to_be_left_alone_is_granted_within_bounds(story: Story) -> None:
+    story.peer.refuses = away(429, "M_LIMIT_EXCEEDED", retry_after_ms=600_000)
+    await story.say("hello")
+    for _ in range(9):
+        await story.wait(60)
+    assert len(story.peer.transactions) == 1
+    await story.wait(61)
+    assert len(story.peer.transactions) == 2
+
+    story.peer.refuses = away(429, "M_LIMIT_EXCEEDED", retry_after_ms=10**12)
+    await story.wait(700)
+    story.peer.refuses = None
+    await story.wait(3601)
+    assert story.peer.taken_bodies() == ["hello"]
+
+
+async def test_the_same_things_have_the_same_id_after_a_crash(story: Story) -> None:
+    story.peer.refuses = away()
+    await story.say("hello")
+    await story.restart(crash=True)
+    story.peer.refuses = None
+    await story.wait(60)
+
+    first, *_, last = [transaction_id for _, transaction_id, _ in story.peer.transactions]
+    assert first == last
+
+
+async def test_a_sign_of_life_while_it_is_tried_makes_the_next_try_a_soon_one(story: Story) -> None:
+    story.peer.refuses = away()
+    await story.say("hello")
+    for _ in range(8):
+        await story.wait(48 * 3600)
+    story.peer.while_asked = lambda: story.sender.peer_is_alive(PEER)
+    await story.wait(48 * 3600)
+    story.peer.while_asked, story.peer.refuses = None, None
+    await story.wait(7)
+
+    assert story.peer.taken_bodies() == ["hello"]
+
+
+async def test_one_that_speaks_all_the_time_and_never_listens_is_tried_ever_less(story: Story) -> None:
+    story.peer.refuses = away()
+    await story.say("hello")
+    for _ in range(600):
+        await story.wait(1)
+        story.sender.peer_is_alive(PEER)
+        await story.sender.idle()
+
+    assert 8 <= len(story.peer.transactions) <= 20
+
+
+async def test_failures_and_their_beginning_are_kept_across_restarts(story: Story) -> None:
+    began = story.server.network.clock.now_ms()
+    story.peer.refuses = away()
+    await story.say("hello")
+    for _ in range(4):
+        await story.wait(3600)
+    row = await destinations.get(story.server.db.read, PEER)
+    assert row is not None
+    assert (row.failing_since, row.failures) == (began, 5)
+    await story.restart()
+    asked = len(story.peer.transactions)
+    await story.wait(1)
+    assert len(story.peer.transactions) == asked
+    story.peer.refuses = None
+    story.sender.peer_is_alive(PEER)
+    await story.sender.idle()
+
+    assert story.peer.taken_bodies() == ["hello"]
+    row = await destinations.get(story.server.db.read, PEER)
+    assert row is not None
+    assert (row.failures, row.retry_at, row.failing_since) == (0, 0, 0)
+
+
+async def test_an_answer_to_any_request_ends_the_back_off(story: Story) -> None:
+    """A query on behalf of a user is made although the server fails, and shows that it works again."""
+    server, network = story.server, story.server.network
+    server.notifier.listeners.append(server.sender.new_events)
+    network.down.add(PEER)
+    await server.say(story.room_id, story.alice, "hello")
+    await server.sender.idle()
+    network.down.discard(PEER)
+    network.clock.advance(10)
+    assert await server.client.request("GET", PEER, "/_matrix/federation/v1/version")
+    await network.settle()
+
+    assert await network.servers[PEER].bodies(story.room_id) == ["hello"]
+
+
+async def test_a_thousand_dead_destinations_cost_nothing_while_they_wait(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.peer.refuses = away()
+    room = await story.room()
+    room.servers.update({f"s{number}.example": 1 for number in range(1000)})
+    await story.say("hello")
+    assert len(story.peer.transactions) == 1001
+    woken: list[str] = []
+    monkeypatch.setattr(story.sender, "_wake", lambda outgoing: woken.append(outgoing.server_name))
+    story.server.network.clock.advance(1)
+    story.sender.tick()
+    assert woken == []
+    story.server.network.clock.advance(6)
+    story.sender.tick()
+    assert len(woken) == 1001

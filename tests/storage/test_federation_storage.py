@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from homeserver.storage import destinations, inbound_pdus, outbox, received_transactions, remote_keys
-from homeserver.storage.database import Database
+from homeserver.storage import (
+    destinations,
+    inbound_pdus,
+    outbox,
+    receipts,
+    received_transactions,
+    remote_keys,
+    rooms,
+    stays,
+)
+from homeserver.storage.database import Database, Transaction
 from homeserver.storage.destinations import Destination
 from homeserver.storage.inbound_pdus import InboundPdu
+from homeserver.storage.outbox import OutboxEdu
+from homeserver.storage.receipts import Receipt
 from homeserver.storage.remote_keys import PublishedKeys, RemoteKey
+from homeserver.storage.rooms import RoomRow
 
 
 async def test_what_is_new_about_a_key_is_kept_but_not_another_key_by_its_id(database: Database) -> None:
@@ -64,14 +76,17 @@ async def test_destinations_that_work_advance_together(database: Database) -> No
 
 
 async def test_the_outbox_gives_the_oldest_first_and_can_be_cut(database: Database) -> None:
-    edus = [("a.example", number, b"%d" % number) for number in range(1, 6)]
-    await database.write(lambda tx: outbox.add(tx, [*edus, ("b.example", 9, b"9")]))
+    edus = [OutboxEdu("a.example", number, b"%d" % number, number) for number in range(1, 6)]
+    await database.write(lambda tx: outbox.add(tx, [*edus, OutboxEdu("b.example", 9, b"9", 0)]))
 
     assert await outbox.oldest(database.scan, "a.example", 2) == [(1, b"1"), (2, b"2")]
     await database.write(lambda tx: outbox.remove_upto(tx, "a.example", 2))
     assert await database.write(lambda tx: outbox.remove_oldest(tx, "a.example", 2)) == 1
     assert await outbox.oldest(database.scan, "a.example", 9) == [(4, b"4"), (5, b"5")]
-    assert sorted(await outbox.destinations(database.scan)) == ["a.example", "b.example"]
+    assert await outbox.destinations(database.scan) == ["a.example", "b.example"]
+    assert await database.write(lambda tx: outbox.remove_older(tx, 5)) == 1
+    assert await outbox.oldest(database.scan, "a.example", 9) == [(5, b"5")]
+    assert await outbox.destinations(database.scan) == ["a.example", "b.example"], "of unknown age"
 
 
 async def test_the_first_reply_to_a_transaction_counts_until_it_is_old(database: Database) -> None:
@@ -94,3 +109,42 @@ async def test_pdus_that_wait_keep_their_order_until_they_are_removed(database: 
     await database.write(lambda tx: inbound_pdus.remove(tx, 9))
 
     assert await inbound_pdus.everything(database.scan) == [pdus[1], pdus[0]]
+
+
+async def test_receipts_for_a_server_are_those_of_our_users_in_its_rooms(database: Database) -> None:
+    ours, theirs = "here.example", "there.example"
+
+    async def story(tx: Transaction) -> None:
+        for nid in (1, 2):
+            row = RoomRow(nid, f"!{nid}", "11", 0, 0, 5, 0, (), 0, 0)
+            await rooms.insert(tx, row)
+        await rooms.set_servers(tx, 1, {ours: 1, theirs: 1}, 5)
+        await rooms.set_servers(tx, 2, {ours: 1}, 5)
+        for pos, (nid, user, type_) in enumerate(
+            [
+                (1, f"@a:{ours}", "m.read"),
+                (1, f"@b:{ours}", "m.read.private"),
+                (1, f"@c:{theirs}", "m.read"),
+                (2, f"@d:{ours}", "m.read"),
+                (1, f"@e:{ours}", "m.read"),
+            ],
+            start=10,
+        ):
+            await receipts.advance(tx, nid, Receipt(user, type_, "", "$e", 1, 1, pos))
+
+    await database.write(story)
+
+    async def found(after: int, upto: int, limit: int = 9) -> list[tuple[str, str]]:
+        page = await receipts.for_server(database.scan, theirs, ours, after, upto, limit=limit)
+        return [(room_id, receipt.user_id) for room_id, receipt in page]
+
+    assert await found(0, 99) == [("!1", f"@a:{ours}"), ("!1", f"@e:{ours}")]
+    assert await found(10, 99) == [("!1", f"@e:{ours}")]
+    assert await found(0, 13) == [("!1", f"@a:{ours}")]
+    assert await found(0, 99, limit=1) == [("!1", f"@a:{ours}")]
+    assert await stays.servers_owed(database.scan, 13) == {ours, theirs}
+    assert await stays.servers_owed(database.scan, 14) == set()
+    assert await rooms.share_a_room(database.read, ours, theirs)
+    await database.write(lambda tx: rooms.set_servers(tx, 1, {theirs: 0}, 20))
+    assert not await rooms.share_a_room(database.read, ours, theirs)
+    await database.write(lambda tx: rooms.clear_servers(tx, 2, 30))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
+from federation.waiting_edus import said_of
 from homeserver.config import Media
 from homeserver.content_repository import wire_content_repository
 from homeserver.encryption import wire_encryption
@@ -25,12 +26,13 @@ from homeserver.storage import devices
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.moments import Direction
+from homeserver.storage.receipts import Receipt
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Route
-from tests.world import World, unreachable
+from tests.world import SERVER, World, unreachable
 
 
 @dataclass
@@ -41,6 +43,40 @@ class SentEdus:
 
     def send_edu(self, destination: str, edu_type: str, content: dict[str, Any], durable: bool) -> None:
         self.sent.append((destination, edu_type, content))
+
+    def durable(self, edus: Iterable[tuple[str, str, Mapping[str, Any]]]) -> _Stored:
+        return _Stored(self, [(server, edu_type, dict(content)) for server, edu_type, content in edus])
+
+    def send_typing(self, room: Room, user_id: str, typing: bool) -> None:
+        content = {"room_id": room.room_id, "user_id": user_id, "typing": typing}
+        self._send_all(room.servers, "m.typing", content)
+
+    def send_presence(self, servers: Collection[str], update: Mapping[str, Any]) -> None:
+        self._send_all(servers, "m.presence", {"push": [dict(update)]})
+
+    def send_receipts(self, room: Room, receipts: Sequence[Receipt]) -> None:
+        for one in receipts:
+            said = said_of(one.event_id, one.ts, one.thread_id)
+            self._send_all(room.servers, "m.receipt", {room.room_id: {"m.read": {one.user_id: said}}})
+
+    def _send_all(self, servers: Collection[str], edu_type: str, content: dict[str, Any]) -> None:
+        for server in servers:
+            if server != SERVER:
+                self.send_edu(server, edu_type, content, durable=False)
+
+
+@dataclass
+class _Stored:
+    """EDUs that wait for what they are stored with."""
+
+    edus: SentEdus
+    sent: list[tuple[str, str, dict[str, Any]]]
+
+    async def store(self, tx: Transaction) -> None:
+        return
+
+    def send(self) -> None:
+        self.edus.sent.extend(self.sent)
 
 
 class NoRemoteKeys:
