@@ -17,6 +17,7 @@ from federation.signatures import (
     parse_authorization,
     signed_request,
 )
+from homeserver.bodies import check_number_of_values
 from homeserver.errors import MatrixError, forbidden
 from homeserver.protocol.canonical_json import InvalidJSON, decode
 from homeserver.protocol.ids import is_server_name
@@ -50,7 +51,8 @@ class ServerAuthentication:
     ) -> str:
         """The server that signed a request, whose ``raw_path`` includes the query.
 
-        Raises 401 ``M_UNAUTHORIZED``, 400 ``M_NOT_JSON`` for another body than JSON, and
+        Raises 401 ``M_UNAUTHORIZED``, 400 ``M_NOT_JSON`` for another body than JSON, 413
+        ``M_TOO_LARGE`` for one of too many values, and
         403 ``M_FORBIDDEN`` for a server this one does not talk with.
         """
         signatures = [self._claim(header) for header in _authorizations(headers)]
@@ -101,6 +103,7 @@ def _authorizations(headers: Mapping[str, str]) -> list[str]:
 def _content(body: bytes) -> Any:
     if not body:
         return None
+    check_number_of_values(body)
     try:
         return decode(body)
     except InvalidJSON as error:

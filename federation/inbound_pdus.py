@@ -20,7 +20,7 @@ import structlog
 from homeserver.protocol.canonical_json import decode
 from homeserver.protocol.event_format import InvalidEvent, parse_event
 from homeserver.protocol.events import Event
-from homeserver.protocol.ids import is_room_id
+from homeserver.protocol.ids import MAX_ID_BYTES, is_event_id, is_room_id
 from homeserver.protocol.room_versions import V1, V12, RoomVersion
 from homeserver.protocol.signing import event_id_of
 from homeserver.rooms.inbound import Dropped, Inbound
@@ -62,6 +62,17 @@ class Received:
     #: Its number on disk, for one that was answered while it waited.
     number: int | None = None
 
+    def refuse(self, origin: str, room: Room | None, reason: str) -> None:
+        """It leaves no trace but a line of the log."""
+        self.event_id, self.result = _event_id(self.pdu, room), _error(reason)
+        _log.info(
+            "PDU refused",
+            origin=origin,
+            room_id=self.room_id[:MAX_ID_BYTES],
+            event_id=self.event_id,
+            reason=reason,
+        )
+
 
 class InboundPdus:
     """Takes in PDUs."""
@@ -102,13 +113,15 @@ class InboundPdus:
             if is_room_id(each.room_id):
                 by_room[each.room_id].append(each)
             else:
-                each.event_id, each.result = _event_id(each.pdu, None), _error("room_id is not a room ID")
+                each.refuse(origin, None, "room_id is not a room ID")
         work = []
         for room_id, of_room in by_room.items():
             if self._has_space((origin, room_id), len(of_room)):
                 work.append(self._start((origin, room_id), of_room))
             else:
-                await self._refuse(room_id, of_room)
+                room = await self._rooms.find(room_id)
+                for each in of_room:
+                    each.refuse(origin, room, "Too many events wait already")
         if work:
             await asyncio.wait(work, timeout=patience)
         for each in received:
@@ -132,11 +145,6 @@ class InboundPdus:
         return (
             self._waiting[lane] + count <= MAX_WAITING and self._waiting.total() + count <= MAX_WAITING_IN_ALL
         )
-
-    async def _refuse(self, room_id: str, pdus: Iterable[Received]) -> None:
-        room = await self._rooms.find(room_id)
-        for each in pdus:
-            each.event_id, each.result = _event_id(each.pdu, room), _error("Too many events wait already")
 
     async def _prepare(self, waiting: Received) -> None:
         """Find the id and the JSON of a PDU that waits, or that it waits in vain."""
@@ -185,16 +193,16 @@ class InboundPdus:
         try:
             room = await self._rooms.find(room_id)
             try:
-                event_id, result = await self._result(origin, room_id, room, received.pdu)
+                received.event_id, received.result = await self._result(origin, room_id, room, received.pdu)
             except Dropped as error:
-                event_id, result = _event_id(received.pdu, room), _error(str(error))
+                received.refuse(origin, room, str(error))
             is_done = True
         except Exception:
             _log.exception("PDU failed", origin=origin, room_id=room_id)
-            event_id, result = _event_id(received.pdu, None), _error("Internal server error")
+            received.event_id = _event_id(received.pdu, None)
+            received.result = _error("Internal server error")
             is_done = is_last_try or self._failed >= MAX_FAILED
             self._failed += received.number is not None and not is_done
-        received.event_id, received.result = event_id, result
         if received.number is not None and is_done:
             await self._remove(received.number)
 
@@ -246,4 +254,4 @@ def _event_id(pdu: dict[str, Any], room: Room | None) -> str | None:
         event_id: object = event_id_of(pdu, rules)
     except (KeyError, ValueError):
         return None
-    return event_id if isinstance(event_id, str) else None
+    return event_id if isinstance(event_id, str) and is_event_id(event_id) else None

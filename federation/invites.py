@@ -83,11 +83,15 @@ class InviteEndpoints:
         room = await self._rooms.find(invite.room_id)
         if room is not None:
             check_may_take_part(room, request.origin)
-            if room.rules != rules:
-                raise invalid_param("The room has another version")
         # Where this server is in the room, the invite comes in a transaction too, and counts then.
         if room is None or not self._rooms.is_in(room):
-            await self._invites.invited(rules, invite, shown_state(rules, invite.room_id, state))
+            shown = shown_state(rules, invite.room_id, state)
+            try:
+                await self._invites.invited(rules, invite, shown)
+            except ValueError as error:
+                raise invalid_param(f"The invite does not fit: {error}") from error
+        elif room.rules != rules:
+            raise invalid_param("The room has another version")
         return countersign_event(pdu, rules, self._server_name, self._key)
 
     async def _checked(self, request: Request, rules: RoomVersion, pdu: dict[str, Any]) -> Event:

@@ -8,8 +8,11 @@ answer, waiting beyond a bound.  Specification: server-server API, "Transactions
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -18,7 +21,7 @@ import structlog
 
 from federation.inbound_pdus import InboundPdus, Received
 from homeserver.clock import Clock
-from homeserver.errors import MatrixError, bad_json
+from homeserver.errors import MatrixError, bad_json, limit_exceeded
 from homeserver.protocol.ids import is_room_id
 from homeserver.rooms.inbound import Inbound
 from homeserver.rooms.invites import Invites
@@ -36,6 +39,10 @@ ReceiveEdu: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[None]]
 
 MAX_PDUS: Final = 50
 MAX_EDUS: Final = 100
+#: Transactions of one server that may wait for each other; the specification lets it send one at a time.
+MAX_AT_ONCE: Final = 10
+#: Rooms of one receipt EDU that are looked at.
+_MAX_RECEIPT_ROOMS: Final = 100
 
 #: How long the answer waits for rooms that are busy closing gaps.
 PATIENCE_SECONDS: Final = 20.0
@@ -66,6 +73,7 @@ class Transactions:
         self._clock = clock
         self._patience = patience
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._at_once: Counter[str] = Counter()
         self._forgot_at = clock.monotonic()
 
     async def start(self) -> None:
@@ -76,8 +84,7 @@ class Transactions:
         """``PUT /send/{txnId}``."""
         origin, transaction_id = request.origin, request.params["txnId"]
         pdus, edus = _contents(request.json())
-        lock = self._locks.setdefault(origin, asyncio.Lock())
-        async with lock:
+        async with self._turn(origin):
             reply = await received_transactions.reply(self._db.read, origin, transaction_id)
             if reply is None:
                 received, _ = await asyncio.gather(
@@ -86,6 +93,20 @@ class Transactions:
                 await self._forget_old_transactions()
                 reply = await self._remember(origin, transaction_id, received)
         return Json(reply)
+
+    @asynccontextmanager
+    async def _turn(self, origin: str) -> AsyncIterator[None]:
+        """One transaction of a server at a time; ``M_LIMIT_EXCEEDED`` when too many wait already."""
+        if self._at_once[origin] >= MAX_AT_ONCE:
+            raise limit_exceeded(round(self._patience * 1000))
+        self._at_once[origin] += 1
+        try:
+            async with self._locks.setdefault(origin, asyncio.Lock()):
+                yield
+        finally:
+            self._at_once[origin] -= 1
+            if not self._at_once[origin]:
+                del self._at_once[origin]
 
     async def _forget_old_transactions(self) -> None:
         if self._clock.monotonic() >= self._forgot_at + _FORGET_EVERY_SECONDS:
@@ -131,7 +152,7 @@ class Transactions:
             case "m.receipt":
                 return {
                     room_id: receipts
-                    for room_id, receipts in content.items()
+                    for room_id, receipts in islice(content.items(), _MAX_RECEIPT_ROOMS)
                     if await self._may_speak_of(origin, room_id)
                 }
             case _:

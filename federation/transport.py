@@ -35,6 +35,8 @@ Query: TypeAlias = Mapping[str, str | Sequence[str]]
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_MAX_BYTES: Final = 10 * 1024 * 1024
 
+#: Characters of what a server says went wrong, which is logged and shown to clients.
+_MAX_MESSAGE: Final = 500
 _CONNECT_SECONDS: Final = 10
 _MAX_CONNECTIONS: Final = 1000
 _MAX_CONNECTIONS_PER_HOST: Final = 20
@@ -266,9 +268,9 @@ def refusal(server_name: str, status: int, body: bytes, retry_after: str | None 
         reply = None
     if isinstance(reply, dict):
         if isinstance(reply.get("errcode"), str):
-            errcode = reply["errcode"]
+            errcode = reply["errcode"][:_MAX_MESSAGE]
         if isinstance(reply.get("error"), str):
-            message = reply["error"]
+            message = reply["error"][:_MAX_MESSAGE]
         if retry_after_ms is None and _is_short_wait(reply.get("retry_after_ms")):
             retry_after_ms = reply["retry_after_ms"]
     return RemoteError(

@@ -17,6 +17,11 @@ from homeserver.errors import MatrixError, bad_json
 #: Nesting that fits into a stored event, and that into a reply, within the encoders' 254.
 MAX_DEPTH = 100
 
+#: Objects and arrays, and values, in one body: far more than 50 events and 100 EDUs have.  Without a
+#: bound ten megabytes of ``[],`` keep the server busy for seconds, before it is known who sent them.
+MAX_CONTAINERS = 200_000
+MAX_VALUES = 1_000_000
+
 _LARGEST_INT = 2**63 - 1
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
@@ -24,6 +29,15 @@ T = TypeVar("T")
 
 #: Making a decoder costs more than using it; there is one for every kind of body the program knows.
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def check_number_of_values(body: bytes) -> None:
+    """Raises ``M_TOO_LARGE`` for JSON that would be made of too many values.
+
+    Only counts bytes: what stands inside strings is counted too.
+    """
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_VALUES:
+        raise MatrixError(413, "M_TOO_LARGE", "The body holds too many values")
 
 
 def decode_object(body: bytes, *, storable: bool) -> dict[str, Any]:
@@ -49,6 +63,7 @@ def decode_struct(body: bytes, kind: type[T], *, storable: bool) -> T:
 
 
 def _decode(body: bytes, kind: type[T]) -> T:
+    check_number_of_values(body)
     try:
         value: T = (_decoders.get(kind) or _new_decoder(kind)).decode(body)
     except msgspec.ValidationError as error:

@@ -34,6 +34,7 @@ from federation.wiring import (
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
+from homeserver.connections import Connections
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.encryption import Encryption, wire_encryption
@@ -148,7 +149,7 @@ class Server:
 
     async def _listen(self, listener: Listener, dispatcher: Dispatcher) -> None:
         runner = web.ServerRunner(
-            web.Server(dispatcher, access_log=None), handle_signals=False, shutdown_timeout=_GRACE_S
+            Connections(dispatcher, access_log=None), handle_signals=False, shutdown_timeout=_GRACE_S
         )
         await runner.setup()
         self._closing.push_async_callback(runner.cleanup)

@@ -47,8 +47,13 @@ _JSON_HEADERS = {**CORS_HEADERS, "Content-Type": "application/json", "Cache-Cont
 
 #: How long the next piece of a body may take to arrive, in seconds.
 _BODY_PATIENCE = 60.0
+#: Bytes a second that a body has to bring after that, or one byte a minute would do.
+_SLOWEST_BODY = 8 * 1024
 
 _CLIENT_CLOSED_REQUEST = 499
+
+#: Characters of a reason that are logged: some repeat what the caller sent.
+_MAX_REASON = 200
 
 
 class Access(Enum):
@@ -205,10 +210,11 @@ class Request:
         """The body in pieces, for routes that stream; ``M_TOO_LARGE`` past the route's bound."""
         if (self._http.content_length or 0) > self._max_body:
             raise _too_large(self._max_body)
-        size = 0
+        size, started = 0, asyncio.get_running_loop().time()
         while not self._http.content.at_eof():
+            earned = started + size / _SLOWEST_BODY - asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(_BODY_PATIENCE):
+                async with asyncio.timeout(_BODY_PATIENCE + min(earned, 0)):
                     chunk = await self._http.content.readany()
             except TimeoutError:
                 raise MatrixError(408, "M_UNKNOWN", "The body did not arrive in time") from None
@@ -285,6 +291,7 @@ class Dispatcher:
             return web.Response(headers=CORS_HEADERS)
         route: Route | None = None
         request: Request | None = None
+        refusal: Exception | None = None
         cut_off = False
         try:
             route, params = self._router.find(http.method, path)
@@ -302,9 +309,10 @@ class Dispatcher:
             _log_access(http, path, _CLIENT_CLOSED_REQUEST, started, request)
             raise
         except Exception as error:
+            refusal = error
             response = _error_response(error, http, path)
             cut_off = http.writer.output_size > 0
-        _log_access(http, path, response.status, started, request)
+        _log_access(http, path, response.status, started, request, refusal=refusal)
         if self._observe is not None:
             seconds = time.perf_counter() - started
             self._observe(http.method, route.path if route else "none", response.status, seconds)
@@ -446,9 +454,15 @@ def _blaming_the_peer(error: RemoteError) -> MatrixError:
 
 
 def _log_access(
-    http: web.BaseRequest, path: str, status: int, started: float, request: Request | None
+    http: web.BaseRequest,
+    path: str,
+    status: int,
+    started: float,
+    request: Request | None,
+    *,
+    refusal: Exception | None = None,
 ) -> None:
-    """One line a request.  Never the query string: it may hold an access token."""
+    """One line a request, with what was refused.  Never the query string: it may hold an access token."""
     if status < 400 and not _level.isEnabledFor(logging.DEBUG):
         return  # making a line that nobody reads would be a good part of the request's cost
     requester = request.requester_if_any if request else None
@@ -461,4 +475,5 @@ def _log_access(
         ms=round((time.perf_counter() - started) * 1000, 1),
         remote_ip=request.remote_ip if request else http.remote,
         caller=requester.user_id if requester else request._origin if request else None,
+        **({"reason": str(refusal)[:_MAX_REASON]} if isinstance(refusal, MatrixError) else {}),
     )

@@ -93,7 +93,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 #: The only places that speak HTTP.
-HTTP = ("homeserver.web", "homeserver.main", "client_api", "federation")
+HTTP = ("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation")
 
 #: Modules by which code reaches for the world outside, the time or chance.
 WORLD = (

@@ -28,6 +28,10 @@ MAX_EVENT_BYTES = 65_536
 MAX_PREV_EVENTS = 20
 MAX_AUTH_EVENTS = 10
 
+#: Levels that what carries an event stands around it, as a signed transaction does.  They are left free, or
+#: an event could be taken from one server and not be handed on to the next.
+_LEVELS_AROUND = 10
+
 _MAX_INT_BEFORE_V6 = 2**63 - 1
 _MAX_INT_SINCE_V6 = 2**53 - 1
 
@@ -128,10 +132,14 @@ def _pdu(json: bytes | dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
+    carried: Any = pdu
+    for _ in range(_LEVELS_AROUND):
+        carried = [carried]
     try:
-        encoded = encode_strict(pdu) if rules.strict_canonical_json else encode(pdu)
+        encoded = encode_strict(carried) if rules.strict_canonical_json else encode(carried)
     except (InvalidJSON, NotCanonical) as error:
         raise InvalidEvent(f"not canonical JSON: {error}") from error
+    encoded = encoded[_LEVELS_AROUND:-_LEVELS_AROUND]
     if len(encoded) > MAX_EVENT_BYTES:
         raise InvalidEvent(f"{len(encoded)} bytes are more than {MAX_EVENT_BYTES}")
     return encoded

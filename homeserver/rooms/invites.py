@@ -46,10 +46,11 @@ class Invites:
     async def invited(
         self, rules: RoomVersion, invite: Event, invite_room_state: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Show a checked invite to the local user it is for, with stripped state events."""
-        room = await self._rooms.find(invite.room_id)
-        if room is None:
-            room = self._rooms.add(self._rooms.new(invite.room_id, rules))
+        """Show a checked invite to the local user it is for, with stripped state events.
+
+        ``ValueError`` where the room is known to have another version.
+        """
+        room = await self._rooms.of_version(invite.room_id, rules)
         others = [event for event in invite_room_state if not _is_about(event, invite)]
         await self._record(room, invite, "invite", orjson.dumps([*others, stripped(invite)]))
 

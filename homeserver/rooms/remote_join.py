@@ -114,7 +114,7 @@ class RemoteJoin:
             answer = await self._remote.send_membership(server, "knock", event)
             state = answer.get("knock_room_state")
             await self._record(
-                rules, event, "knock", [*(state if isinstance(state, list) else []), stripped(event)]
+                server, rules, event, "knock", [*(state if isinstance(state, list) else []), stripped(event)]
             )
 
         await self._through(servers, knock_via)
@@ -143,8 +143,8 @@ class RemoteJoin:
     ) -> Event:
         """Have the invited person's server sign an invite; the event with both signatures."""
         server = server_name_of(event.state_key or "")
-        pdu = await self._remote.invite(server, room.rules, event, invite_room_state)
-        (signed,) = await self._inbound.checked(room.rules, [pdu])
+        answer = await self._remote.invite(server, room.rules, event, invite_room_state)
+        (signed,) = await self._inbound.checked(room.rules, [_with_signatures_of(event, answer)])
         if not isinstance(signed, Event) or signed.event_id != event.event_id:
             raise RemoteError(server, "it signed another event", reachable=True, transient=False)
         return signed
@@ -186,7 +186,7 @@ class RemoteJoin:
         state = await self._checked_all(server, rules, room_id, answer.get("state"))
         auth_chain = await self._checked_all(server, rules, room_id, answer.get("auth_chain"))
         # Kept from now on, so that an invite that comes meanwhile is for the same room.
-        room = await self._rooms.find(room_id) or self._rooms.add(self._rooms.new(room_id, rules))
+        room = await self._of_version(server, room_id, rules)
         try:
             async with room.lock:
                 written = await self._adoption.adopt(room, event, state, auth_chain)
@@ -238,14 +238,10 @@ class RemoteJoin:
 
     def _countersigned(self, answer: Mapping[str, Any], rules: RoomVersion, event: Event) -> Event:
         """The join with the signature of the server that authorised it (restricted rooms)."""
-        pdu = answer.get("event")
-        if not isinstance(pdu, dict):
-            return event
         try:
-            signed = parse_event(pdu, rules)
+            return parse_event(_with_signatures_of(event, answer.get("event")), rules)
         except InvalidEvent:
             return event
-        return signed if signed.event_id == event.event_id else event
 
     async def _checked_all(self, server: str, rules: RoomVersion, room_id: str, pdus: object) -> list[Event]:
         if not isinstance(pdus, list) or not all(isinstance(pdu, dict) for pdu in pdus):
@@ -253,11 +249,23 @@ class RemoteJoin:
         checked = await self._inbound.checked(rules, pdus)
         return [event for event in checked if isinstance(event, Event) and event.room_id == room_id]
 
+    async def _of_version(self, server: str, room_id: str, rules: RoomVersion) -> Room:
+        """The room, which may have the version that the server says it has."""
+        try:
+            return await self._rooms.of_version(room_id, rules)
+        except ValueError as error:
+            raise RemoteError(server, str(error), reachable=True, transient=False) from error
+
     async def _record(
-        self, rules: RoomVersion, event: Event, membership: str, state: list[Mapping[str, Any]]
+        self,
+        server: str,
+        rules: RoomVersion,
+        event: Event,
+        membership: str,
+        state: list[Mapping[str, Any]],
     ) -> None:
         """Remember a membership in a room this server is not in."""
-        room = await self._rooms.find(event.room_id) or self._rooms.add(self._rooms.new(event.room_id, rules))
+        room = await self._of_version(server, event.room_id, rules)
         await self._set_membership(room, event.state_key or "", membership, event.sender, orjson.dumps(state))
 
     async def _set_membership(
@@ -271,6 +279,19 @@ class RemoteJoin:
         room.stored = True
         await written
         self._announce(pos, users=(user_id,))
+
+
+def _with_signatures_of(event: Event, answer: object) -> dict[str, Any]:
+    """This server's event with what another one signed of it.
+
+    Nothing but signatures is taken of what came back: the rest is for this server to say.
+    """
+    pdu = event.pdu
+    signatures = answer.get("signatures") if isinstance(answer, dict) else None
+    return {
+        **pdu,
+        "signatures": {**(signatures if isinstance(signatures, dict) else {}), **pdu["signatures"]},
+    }
 
 
 def _tells_most(failure: RemoteError) -> int:

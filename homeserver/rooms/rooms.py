@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from functools import partial
 
 from homeserver.errors import not_found
 from homeserver.protocol.ids import is_room_id
@@ -109,6 +110,21 @@ class Rooms:
         self._rooms[room.nid] = room
         self._nids[room.room_id] = room.nid
         self._let_go()
+        return room
+
+    async def of_version(self, room_id: str, rules: RoomVersion) -> Room:
+        """A room this server is invited to, knocks at or joins, kept from now on if it is new.
+
+        What the version of a room is that this server has never been in is hearsay: the newest
+        word counts.  ``ValueError`` for another version than a room has that it has been in.
+        """
+        room = await self.find(room_id) or self.add(self.new(room_id, rules))
+        if room.rules != rules:
+            if room.last_pos:
+                raise ValueError(f"the room has version {room.rules.id}")
+            room.rules = rules
+            if room.stored:
+                await self._db.write(partial(room_storage.set_version, nid=room.nid, version=rules.id))
         return room
 
     def discard(self, room: Room) -> None:

@@ -94,6 +94,11 @@ async def last_positions(r: Reader, nids: Sequence[int]) -> dict[int, int]:
     return {row[0]: row[1] for row in rows}
 
 
+async def set_version(tx: Transaction, nid: int, version: str) -> None:
+    """Correct the version of a room that nothing but invitations is stored of."""
+    await tx.execute("UPDATE rooms SET version = $2 WHERE room_nid = $1 AND last_pos = 0", nid, version)
+
+
 async def insert(tx: Transaction, room: RoomRow) -> None:
     """Store a room; ``StaleRoomError`` when somebody else did in the meantime."""
     added = await tx.execute(

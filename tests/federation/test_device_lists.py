@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -58,6 +58,9 @@ class Overheard:
         assert durable
         if self._passes(destination, edu_type, content):
             self._edus.send_edu(destination, edu_type, content, durable)
+
+    def durable(self, edus: Iterable[tuple[str, str, dict[str, Any]]]) -> Any:
+        return self._edus.durable([edu for edu in edus if self._passes(*edu)])
 
 
 def overhear(server: Server, passes: Callable[[str, str, dict[str, Any]], bool]) -> Any:
