@@ -79,7 +79,8 @@ def read_server_keys(server_name: str, response: Mapping[str, Any], now_ms: int)
     check_self_signed(server_name, response, current)
     in_use = {key.key_id for key in current}
     old = [
-        VerifyKey(key_id, key["key"], key["expired_ts"], expired=True)
+        # A key that is no longer in use has expired before now, whatever its server says.
+        VerifyKey(key_id, key["key"], min(key["expired_ts"], now_ms - 1), expired=True)
         for key_id, key in _entries(response, "old_verify_keys").items()
         if key_id not in in_use and is_time(key.get("expired_ts"))
     ]

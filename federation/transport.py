@@ -25,6 +25,7 @@ from yarl import URL
 from federation.addresses import AddressPolicy, AddressRefused
 from federation.discovery import Destination, NoService
 from federation.signatures import authorization_header
+from homeserver.bodies import MAX_CONTAINERS, MAX_VALUES, has_too_many_values
 from homeserver.errors import RemoteError
 from homeserver.protocol.canonical_json import InvalidJSON, decode, encode
 from homeserver.protocol.signing import SigningKey
@@ -41,6 +42,9 @@ _CONNECT_SECONDS: Final = 10
 _MAX_CONNECTIONS: Final = 1000
 _MAX_CONNECTIONS_PER_HOST: Final = 20
 MAX_ERROR_BYTES: Final = 64 * 1024
+#: Large answers are made of events, which have more bytes than that for each object or array, and each value.
+_BYTES_A_CONTAINER: Final = 32
+_BYTES_A_VALUE: Final = 8
 _USER_AGENT: Final = "Inglenook"
 #: ``Retry-After`` may also be a date, which no homeserver makes it.
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
@@ -162,6 +166,8 @@ class Transport:
             raise unreachable(server_name, f"No answer within {timeout:g} seconds") from error
         if status != 200:
             raise refusal(server_name, status, reply)
+        if _is_made_of_little(reply):
+            raise malformed(server_name, "The response holds too many values")
         try:
             content = decode(reply)
         except InvalidJSON as error:
@@ -229,6 +235,13 @@ def malformed(server_name: str, message: str) -> RemoteError:
 def _url(destination: Destination, uri: str) -> URL:
     host = f"[{destination.host}]" if ":" in destination.host else destination.host
     return URL(f"https://{host}:{destination.port}{uri}", encoded=True)
+
+
+def _is_made_of_little(reply: bytes) -> bool:
+    """Whether JSON would take many times its size once it is decoded."""
+    return has_too_many_values(
+        reply, MAX_CONTAINERS + len(reply) // _BYTES_A_CONTAINER, MAX_VALUES + len(reply) // _BYTES_A_VALUE
+    )
 
 
 async def read_body(server_name: str, response: aiohttp.ClientResponse, limit: int) -> bytes:

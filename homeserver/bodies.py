@@ -32,12 +32,17 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 def check_number_of_values(body: bytes) -> None:
-    """Raises ``M_TOO_LARGE`` for JSON that would be made of too many values.
+    """Raises ``M_TOO_LARGE`` for JSON that would be made of too many values."""
+    if has_too_many_values(body, MAX_CONTAINERS, MAX_VALUES):
+        raise MatrixError(413, "M_TOO_LARGE", "The body holds too many values")
+
+
+def has_too_many_values(body: bytes, max_containers: int, max_values: int) -> bool:
+    """Whether JSON is made of more objects and arrays, or more values, than that.
 
     Only counts bytes: what stands inside strings is counted too.
     """
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS or body.count(b",") > MAX_VALUES:
-        raise MatrixError(413, "M_TOO_LARGE", "The body holds too many values")
+    return body.count(b"{") + body.count(b"[") > max_containers or body.count(b",") > max_values
 
 
 def decode_object(body: bytes, *, storable: bool) -> dict[str, Any]:

@@ -158,6 +158,13 @@ async def test_a_small_response_may_not_unpack_to_a_large_one(client: Federation
         await client.request("GET", PEER_NAME, "/x", max_bytes=100_000)
 
 
+async def test_a_response_may_not_be_made_of_too_many_values(client: FederationClient, peer: Peer) -> None:
+    for little in (b"[],", b"1,"):
+        peer.answers(Answer(200, b'{"a": [' + little * 3_000_000 + b"1]}", {}))
+        with pytest.raises(RemoteError, match="too many values"):
+            await client.request("GET", PEER_NAME, "/x", max_bytes=100_000_000)
+
+
 async def test_a_server_that_does_not_answer_in_time(client: FederationClient, directory: Directory) -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -143,9 +143,6 @@ async def test_events_signed_after_a_key_has_expired_are_dropped(scene: Scene) -
         assert "no key that is known and valid" in await scene.evil.sends_one(scene.here, pdu)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="federation/keyring.py lets an old key expire as late as its server says"
-)
 async def test_an_old_key_does_not_count_because_it_expires_in_the_future(
     scene: Scene, liar: HostilePeer
 ) -> None:
