@@ -147,13 +147,13 @@ async def test_many_events_are_verified_by_another_process(peers: Peers) -> None
 async def test_every_signature_with_a_known_key_must_be_good(peers: Peers) -> None:
     key, now = peers.server("a.example"), peers.clock.now_ms()
     second = generate_signing_key("a_2")
-    peers.keys["a.example"] = (key, [OldKey(second.key_id, second.verify_key_base64, now + DAY_MS)])
-    good = event("a.example", key, at=now)
-    also_forged = event("a.example", key, at=now)
+    peers.keys["a.example"] = (key, [OldKey(second.key_id, second.verify_key_base64, now - 1000)])
+    good = event("a.example", key, at=now - DAY_MS)
+    also_forged = event("a.example", key, at=now - DAY_MS)
     also_forged["signatures"]["a.example"] |= {
         second.key_id: good["signatures"]["a.example"][key.key_id],
     }
-    unknown = event("a.example", key, at=now)
+    unknown = event("a.example", key, at=now - DAY_MS)
     unknown["signatures"]["a.example"]["ed25519:unknown"] = "AAAA"
 
     verdicts = await peers.verifier().verify([good, also_forged, unknown], V11)
