@@ -22,6 +22,7 @@ from tests.processes import LOOPBACK, Server, free_port
 
 _CHUNK = 64 * 1024
 _BREAKS_AFTER_BYTES = range(200, 12_000)
+_LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,9 @@ class Network:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
-        source = self._maker_of(writer.get_extra_info("peername")[1])
-        ends = (source, target.server_name)
-        fault = self._faults.get(ends, _NONE)
+        ends = (await self._maker_of(writer.get_extra_info("peername")[1]), target.server_name)
+        # A connection nobody is found to have made must not slip through a fault.
+        fault = self._faults.get(ends, _NONE) if ends[0] else Fault(cut=True)
         self.connections[ends] += 1
         self._open[task] = ends
         try:
@@ -152,13 +153,15 @@ class Network:
                 way.cancel()
             onward_writer.transport.abort()
 
-    def _maker_of(self, port: int) -> str:
+    async def _maker_of(self, port: int) -> str:
         """The name of the server whose process has the connection from ``port``."""
-        inode = _inode_of(port)
-        for server in self._servers:
-            with suppress(AssertionError):  # one that does not run has no connections
-                if inode in _sockets_of(server.pid):
-                    return server.server_name
+        for _ in range(_LOOKS):  # the kernel's table may change while it is read
+            inode = _inode_of(port)
+            for server in self._servers:
+                with suppress(AssertionError, OSError):  # one that does not run has no connections
+                    if inode in _sockets_of(server.pid):
+                        return server.server_name
+            await asyncio.sleep(0.01)
         return ""
 
 

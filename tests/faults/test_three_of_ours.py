@@ -55,6 +55,27 @@ async def test_a_partition_heals(islands: Islands, people: list[Client], version
     await all_agree(room, people, said)
 
 
+async def test_bans_on_one_side_and_promotions_on_the_other(islands: Islands, people: list[Client]) -> None:
+    alice, bob, carol = people
+    north, south, east = islands.servers
+    room = await room_of_all(people, north)
+
+    islands.network.partition(north, south, east)
+    banned = await alice.set_state(room, "m.room.member", {"membership": "ban"}, bob.user_id)
+    said = await talk(bob, room, "a banned one who does not know", 3)
+    said_by_carol = await talk(carol, room, "carol", 3)
+    islands.network.heal()
+    await asyncio.gather(alice.say(room, "Together again"), carol.say(room, "At last"))
+
+    await alice.sees_membership(room, bob.user_id, "ban")
+    await carol.sees_membership(room, bob.user_id, "ban")
+    await bob.is_out(room)
+    await all_agree(room, [alice, carol], said_by_carol)
+    state = await alice.state(room)
+    assert state["m.room.member", bob.user_id] == banned
+    assert state["m.room.topic", ""] not in said
+
+
 async def test_one_way_only(islands: Islands, people: list[Client]) -> None:
     alice, bob, _ = people
     north, south, _ = islands.servers
