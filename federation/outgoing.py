@@ -176,11 +176,14 @@ class Outgoing:
 
         ``retry_after_ms`` is how long the destination asked to be left alone for.
         """
-        self.failures = 1 if self.spoke else self.failures + 1
+        if self.spoke:
+            self.failures = self.failing_since_ms = 0
+        self.failures += 1
         self.spoke = False
         self.failing_since_ms = self.failing_since_ms or now_ms
         asked = min(retry_after_ms or 0, _LONGEST_REQUESTED_MS)
-        self.retry_at_ms = now_ms + max(back_off_ms(self.failures, jitter), asked)
+        delay = back_off_ms(now_ms - self.failing_since_ms, jitter)
+        self.retry_at_ms = now_ms + max(delay, asked)
         self.edus.clear()
         transaction = self.on_its_way
         if transaction is not None and (
@@ -236,10 +239,14 @@ def outgoing_from(row: Destination) -> Outgoing:
     )
 
 
-def back_off_ms(failures: int, jitter: float) -> int:
-    """How long to leave a destination alone after so many failures in a row."""
-    tripled: int = 3 ** min(failures - 1, 20)
-    return round(min(_FIRST_DELAY_MS * tripled, _LONGEST_DELAY_MS) * (0.8 + 0.4 * jitter))
+def back_off_ms(failing_ms: int, jitter: float) -> int:
+    """How long to leave a destination alone that has been failing for so long.
+
+    In proportion to that: after minutes it is found to be back within a minute or so, and
+    after days it is tried once a day.
+    """
+    delay = min(max(failing_ms // 3, _FIRST_DELAY_MS), _LONGEST_DELAY_MS)
+    return round(delay * (0.8 + 0.4 * jitter))
 
 
 def transaction_id(parts: Sequence[bytes]) -> str:
