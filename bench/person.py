@@ -53,9 +53,18 @@ class Person:
         room = {"preset": "public_chat", "name": name, "room_version": "12"}
         return str((await self._call("POST", "/createRoom", room))["room_id"])
 
-    async def join(self, room_id: str) -> None:
-        """Join a room of the same server."""
-        await self._call("POST", f"/rooms/{quote(room_id)}/join", {})
+    async def join(self, room_id: str, *, through: str | None = None) -> None:
+        """Join a room of the same server, or one of another ``through`` it."""
+        if through is None:
+            await self._call("POST", f"/rooms/{quote(room_id)}/join", {})
+            return
+        servers = f"via={quote(through)}&server_name={quote(through)}"
+        await self._call("POST", f"/join/{quote(room_id)}?{servers}", {})
+
+    async def members(self, room_id: str) -> set[str]:
+        """Everybody who is joined to a room, once the server knows."""
+        reply = await self._call("GET", f"/rooms/{quote(room_id)}/members?membership=join", None)
+        return {event["state_key"] for event in reply["chunk"]}
 
     async def send(self, room_id: str, text: str) -> str:
         """Send a message; returns its event id."""
@@ -76,7 +85,7 @@ class Person:
         """End the connection."""
         self._connection.close()
 
-    async def _call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         answer = await self._connection.request(method, _API + path, token=self._token, body=body)
         reply: dict[str, Any] = json.loads(answer)
         return reply

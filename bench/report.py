@@ -38,26 +38,34 @@ def figures(results: Results, scenarios: Sequence[Scenario], size: Size) -> list
     lines = []
     for scenario in scenarios:
         ours, theirs = results.scenarios[scenario.key]
-        title = (
-            f"{scenario.title} of {size.rooms} rooms" if scenario.key == "initial_sync" else scenario.title
-        )
-        lines += _of_scenario(title, scenario.percentiles, ours, theirs)
+        lines += _of_scenario(_title(scenario, size), scenario, ours, theirs)
     lines.append(_memory("Resident memory, idle", results.idle_memory))
     lines.append(_memory("Resident memory, after the same work", results.memory_after))
     return lines
 
 
-def _of_scenario(title: str, percentiles: Sequence[int], ours: Measured, theirs: Measured) -> list[Figure]:
+def _title(scenario: Scenario, size: Size) -> str:
+    match scenario.key:
+        case "initial_sync":
+            return f"{scenario.title} of {size.rooms} rooms"
+        case "join":
+            return f"{scenario.title} of {size.members} members"
+        case _:
+            return scenario.title
+
+
+def _of_scenario(title: str, scenario: Scenario, ours: Measured, theirs: Measured) -> list[Figure]:
+    percentiles = scenario.percentiles
     cpu = Figure("    processor time of the server for each", "ms", ours.cpu_ms, theirs.cpu_ms)
     if not percentiles:
         return [Figure(title, "/s", ours.per_second, theirs.per_second, more_is_better=True), cpu]
-    return [
-        *(
-            Figure(f"{title}, p{percent}", "ms", ours.latency_ms(percent), theirs.latency_ms(percent))
-            for percent in percentiles
-        ),
-        cpu,
+    lines = [
+        Figure(f"{title}, p{percent}", "ms", ours.latency_ms(percent), theirs.latency_ms(percent))
+        for percent in percentiles
     ]
+    if scenario.later:
+        lines.append(Figure(f"    {scenario.later}", "ms", ours.later_ms(50), theirs.later_ms(50)))
+    return [*lines, cpu]
 
 
 def _memory(title: str, resident: Sequence[int]) -> Figure:

@@ -30,8 +30,11 @@ class Measured:
 
     def latency_ms(self, percent: int) -> float:
         """That percentile of all operations' times, in milliseconds."""
-        latencies = sorted(latency for sample in self.samples for latency in sample.latencies)
-        return 1000 * latencies[min(len(latencies) - 1, len(latencies) * percent // 100)]
+        return _percentile_ms([latency for sample in self.samples for latency in sample.latencies], percent)
+
+    def later_ms(self, percent: int) -> float:
+        """The same of the times until all was done that follows from the operations."""
+        return _percentile_ms([latency for sample in self.samples for latency in sample.later], percent)
 
 
 @dataclass
@@ -55,13 +58,18 @@ async def run(
         tell(f"{scenario.title}: preparing")
         rounds = await asyncio.gather(*(scenario.prepare(server, size) for server in servers))
         measured = [Measured() for _ in servers]
-        for number in range(size.rounds):
+        for number in range(min(size.rounds, scenario.most_rounds)):
             for server, one_round, kept in zip(servers, rounds, measured, strict=True):
                 tell(f"{scenario.title}: round {number + 1} of {size.rounds}, {server.software}")
                 await _measure(server, one_round, kept)
         results.scenarios[scenario.key] = measured
     results.memory_after = [server.resident_bytes() for server in servers]
     return results
+
+
+def _percentile_ms(seconds: Sequence[float], percent: int) -> float:
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 async def _measure(server: Server, one_round: Round, kept: Measured) -> None:

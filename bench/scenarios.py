@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from bench.connection import Unexpected
 from bench.person import Person
-from tests.processes import Server
+from tests.processes import Authority, Server
+from tests.resident import Resident
 
 CONNECTIONS = 32
 
@@ -28,10 +29,11 @@ class Size:
     pings: int
     rooms: int
     initial_syncs: int
+    members: int
 
 
-FULL = Size(rounds=5, messages=320, pings=60, rooms=150, initial_syncs=2)
-QUICK = Size(rounds=2, messages=64, pings=20, rooms=15, initial_syncs=1)
+FULL = Size(rounds=5, messages=320, pings=60, rooms=150, initial_syncs=2, members=5000)
+QUICK = Size(rounds=2, messages=64, pings=20, rooms=15, initial_syncs=1, members=500)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Sample:
     count: int
     seconds: float
     latencies: Sequence[float] = field(default=())
+    #: For each operation when what follows from it was done too, in seconds from the same start.
+    later: Sequence[float] = field(default=())
 
 
 Round = Callable[[], Awaitable[Sample]]
@@ -54,6 +58,10 @@ class Scenario:
     title: str
     percentiles: tuple[int, ...]
     prepare: Callable[[Server, Size], Awaitable[Round]]
+    #: What the ``later`` times of its samples are of.
+    later: str = ""
+    #: For one that takes long: not more rounds than this.
+    most_rounds: int = 1000
 
 
 async def _people(server: Server, count: int) -> list[Person]:
@@ -169,10 +177,39 @@ async def initial_sync(server: Server, size: Size) -> Round:
     return one_round
 
 
+async def join_a_big_room(server: Server, size: Size) -> Round:
+    """A person joins a room that another server has, and then asks who is in it."""
+    # Configured beside the server: both are trusted by the same authority.
+    authority = Authority(server.folder.parent / "authority")
+    people = await _people(server, 1)
+
+    async def one_round() -> Sample:
+        with Resident(authority) as resident:
+            room, members = await asyncio.to_thread(resident.room, size.members)
+            start = time.perf_counter()
+            await people[0].join(room, through=resident.names[0])
+            joined = time.perf_counter() - start
+            known = await people[0].members(room)
+            completed = time.perf_counter() - start
+        if len(known) != members + 1 or people[0].user_id not in known:
+            raise Unexpected(f"{len(known)} members in a room of {members} and the one who joined")
+        return Sample(1, completed, [joined], [completed])
+
+    return one_round
+
+
 SCENARIOS = [
     Scenario("send_1", "Messages a second, 1 connection", (), send_on_one_connection),
     Scenario("send_32_rooms", "Messages a second, 32 connections in 32 rooms", (), send_in_many_rooms),
     Scenario("send_one_room", "Messages a second, 32 connections in one room", (), send_in_one_room),
     Scenario("send_to_sync", "From send to the other's /sync", (50, 95), from_send_to_sync),
     Scenario("initial_sync", "Initial sync", (50,), initial_sync),
+    Scenario(
+        "join",
+        "Joining another server's room",
+        (50,),
+        join_a_big_room,
+        later="until all its members are known",
+        most_rounds=3,
+    ),
 ]

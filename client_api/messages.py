@@ -5,6 +5,7 @@ Specification: client-server API, "Getting events for a room".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from homeserver.web import Json, Reply, Request
 
 _DEFAULT_LIMIT = 10
 _MAX_LIMIT = 1000
+#: Members that are written in one go before others get their turn.
+_MEMBERS_AT_ONCE = 500
 
 _FORM = Form()
 
@@ -62,6 +65,8 @@ class MessagesApi:
         """``GET /rooms/{roomId}/context/{eventId}``."""
         view = await self._view(request)
         wanted, accept = await self._filter(request, view)
+        if not wanted.lazy_load_members:
+            view = await self._history.whole(view)
         context = await self._history.context(
             view, request.params["eventId"], _limit(request, wanted), accept
         )
@@ -123,7 +128,11 @@ class MessagesApi:
             return membership == only or (bool(without) and membership != without)
 
         members = await self._history.members(view, _position(request, "at"), wanted)
-        return {"chunk": self._client_events.write_state(members, _FORM)}
+        chunk: list[Encoded] = []
+        for start in range(0, len(members), _MEMBERS_AT_ONCE):
+            chunk += self._client_events.write_state(members[start : start + _MEMBERS_AT_ONCE], _FORM)
+            await asyncio.sleep(0)
+        return {"chunk": chunk}
 
     async def joined_members(self, request: Request) -> Reply:
         """``GET /rooms/{roomId}/joined_members``."""

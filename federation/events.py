@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import msgspec
 import orjson
 
-from federation.state_replies import StateReplies
+from federation.state_replies import StateReplies, with_commas
 from federation.visible_events import VisibleEvents
 from homeserver.clock import Clock
 from homeserver.errors import forbidden, not_found
@@ -29,6 +29,8 @@ from homeserver.web import Json, Reply, Request
 MAX_BACKFILLED: Final = 100
 MAX_MISSING: Final = 50
 _MAX_STARTS: Final = 50
+#: How long a server that asks for state waits while this one does not know all of it itself.
+_PATIENCE_SECONDS: Final = 60.0
 #: How many events a walk passes by that are not given.
 _MAX_PASSED: Final = 500
 
@@ -77,8 +79,10 @@ class Events:
     async def state(self, request: Request) -> Reply:
         """``GET /state/{roomId}``."""
         state, chain = await self._state(request)
-        pdus, auth_chain = await self._replies.pdus(state), await self._replies.pdus(chain)
-        return Json(b'{"auth_chain":[' + b",".join(auth_chain) + b'],"pdus":[' + b",".join(pdus) + b"]}")
+        pieces = [b'{"auth_chain":[', *with_commas(await self._replies.pdus(chain)), b'],"pdus":[']
+        pieces += with_commas(await self._replies.pdus(state))
+        pieces.append(b"]}")
+        return Json(b"".join(pieces))
 
     async def state_ids(self, request: Request) -> Reply:
         """``GET /state_ids/{roomId}``."""
@@ -127,11 +131,15 @@ class Events:
     async def _state(self, request: Request) -> tuple[list[int], list[int]]:
         """The state before an event, and its auth chain.
 
-        ``M_FORBIDDEN`` for servers that nobody at the event was of, where history is not theirs to see.
+        ``M_FORBIDDEN`` for servers that nobody at the event was of, where history is not theirs to see,
+        but for the event that one of theirs joined upon.
         """
-        room = await self._room(request)
-        stored = await self._event_of(room, request.query_text("event_id"))
-        if not await self._visible.among(room, request.origin, [stored]):
+        event_id = request.query_text("event_id")
+        room = await self._rooms.whole(await self._room(request), _PATIENCE_SECONDS)
+        self._check_is_in(room, request.origin)
+        stored = await self._event_of(room, event_id)
+        visible = await self._visible.among(room, request.origin, [stored])
+        if not visible and not await self._visible.leads_to_a_join(room, request.origin, stored):
             raise forbidden("Your server may not see the event")
         state = await self._replies.state_before(room, stored)
         return state, await self._replies.auth_chain(state)

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from federation.state_replies import StateReplies
+from federation.state_replies import StateReplies, with_commas
 from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.auth_rules import check_against_state
 from homeserver.protocol.event_format import InvalidEvent, parse_event
@@ -61,7 +61,7 @@ class Joins:
 
     async def make_join(self, request: Request) -> Reply:
         """``GET /make_join/{roomId}/{userId}``."""
-        room = await self._room(request)
+        room = await self._whole_room(request)
         user_id = _user_of_origin(request)
         _check_version(room, request.query_all("ver") or ["1"])
         content = {"membership": "join"}
@@ -72,7 +72,7 @@ class Joins:
 
     async def make_knock(self, request: Request) -> Reply:
         """``GET /make_knock/{roomId}/{userId}``."""
-        room = await self._room(request)
+        room = await self._whole_room(request)
         user_id = _user_of_origin(request)
         _check_version(room, request.query_all("ver"))
         if not room.rules.knocking:
@@ -109,19 +109,23 @@ class Joins:
         return Json(b"[200,{}]")
 
     async def _join(self, request: Request) -> bytes:
+        omits_members = request.query_bool("omit_members")
         servers = sorted((await self._room(request)).servers)
         room, join = await self._take(request, "join")
-        state = await self._replies.state_before(room, join)
+        if omits_members:
+            state = await self._replies.state_of_few_members(room, join)
+        else:
+            state = await self._replies.state_before(room, join)
         chain = await self._replies.auth_chain([*state, join.nid])
-        fields = {
-            b"auth_chain": _array(await self._replies.pdus(chain)),
-            b"event": join.event.json,
-            b"members_omitted": b"false",
-            b"origin": orjson.dumps(self._server_name),
-            b"servers_in_room": orjson.dumps(servers),
-            b"state": _array(await self._replies.pdus(state)),
-        }
-        return b"{" + b",".join(b'"' + name + b'":' + value for name, value in fields.items()) + b"}"
+        if omits_members:
+            chain = sorted(set(chain).difference(state))
+        head = {"members_omitted": omits_members, "origin": self._server_name, "servers_in_room": servers}
+        pieces = [orjson.dumps(head)[:-1], b',"event":', join.event.json, b',"auth_chain":[']
+        pieces += with_commas(await self._replies.pdus(chain))
+        pieces.append(b'],"state":[')
+        pieces += with_commas(await self._replies.pdus(state))
+        pieces.append(b"]}")
+        return b"".join(pieces)
 
     async def _room(self, request: Request) -> Room:
         """The room of a request, which the server that asks may take part in."""
@@ -129,6 +133,13 @@ class Joins:
         if not self._rooms.is_in(room):
             raise not_found("This server is not in the room")
         check_may_take_part(room, request.origin)
+        return room
+
+    async def _whole_room(self, request: Request) -> Room:
+        """The same where all of the room's state is known; others can answer better meanwhile."""
+        room = await self._room(request)
+        if room.partial is not None:
+            raise not_found("This server does not know the whole room yet")
         return room
 
     async def _template(self, room: Room, user_id: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +153,7 @@ class Joins:
 
     async def _take(self, request: Request, membership: str) -> tuple[Room, StoredEvent]:
         """Take in a signed membership event and hand it on to the other servers in the room."""
-        room = await self._room(request)
+        room = await (self._room(request) if membership == "leave" else self._whole_room(request))
         pdu = request.json()
         event = _membership_event(request, room, pdu, membership)
         if membership == "join":
@@ -188,6 +199,7 @@ class Joins:
         for other in known:
             if membership_of(await self._states.member(other, user_id)) == "join":
                 return
+        known = [other for other in known if other.partial is None]
         if conditions and not known:
             raise MatrixError(
                 400,

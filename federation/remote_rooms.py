@@ -39,12 +39,14 @@ class FederationRooms:
             raise malformed(server, "'room_version' of the response is not a string")
         return version, reply["event"]
 
-    async def send_membership(self, server: str, action: str, event: Event) -> dict[str, Any]:
+    async def send_membership(
+        self, server: str, action: str, event: Event, *, omit_members: bool = False
+    ) -> dict[str, Any]:
         """Hand in a ``join``, ``leave`` or ``knock``; the body of the answer."""
         room_id, event_id, pdu = event.room_id, event.event_id, event.pdu
         match action:
             case "join":
-                return await self._client.send_join(server, room_id, event_id, pdu)
+                return await self._client.send_join(server, room_id, event_id, pdu, omit_members=omit_members)
             case "knock":
                 state = await self._client.send_knock(server, room_id, event_id, pdu)
                 return {"knock_room_state": state}

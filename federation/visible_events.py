@@ -12,7 +12,7 @@ from homeserver.protocol.ids import server_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.visibility import SHARED, WORLD_READABLE, server_may_see, visibility_of
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import StateStore
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
@@ -43,6 +43,17 @@ class VisibleEvents:
         memberships: dict[int, list[str]] = {}
         return [stored for stored in events if await self._may_see(room, server_name, stored, memberships)]
 
+    async def leads_to_a_join(self, room: Room, server_name: str, stored: StoredEvent) -> bool:
+        """Whether a user of a server joined right after an event.
+
+        The state there is the one they joined with, which their server may have been given
+        without its members, whether or not it may see what was said before.
+        """
+        members = await self._members(room, server_name, room.state_ver)
+        return any(
+            stored.id in member.event.prev_events for member in members if membership_of(member) == "join"
+        )
+
     async def _may_see(
         self, room: Room, server_name: str, stored: StoredEvent, memberships: dict[int, list[str]]
     ) -> bool:
@@ -68,6 +79,10 @@ class VisibleEvents:
 
     async def _memberships(self, room: Room, server_name: str, ref: int) -> list[str]:
         """The memberships of a server's users in the state at a reference."""
+        return _membership_words(await self._members(room, server_name, ref))
+
+    async def _members(self, room: Room, server_name: str, ref: int) -> list[StoredEvent]:
+        """The member events of a server's users in the state at a reference."""
         state = await self._states.state_at(room, ref)
         names = await self._keys.names(list(state))
         members = (
@@ -75,7 +90,7 @@ class VisibleEvents:
             for key_nid, key in names.items()
             if key[0] == MEMBER and server_of(key[1]) == server_name
         )
-        return _membership_words((await self._events.by_nids(list(members))).values())
+        return list((await self._events.by_nids(list(members))).values())
 
 
 def _own_membership(stored: StoredEvent, server_name: str) -> list[str]:

@@ -118,12 +118,14 @@ async def open_federation(
     closing: AsyncExitStack,
     *,
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    omit_members: bool = True,
     old_keys: Collection[OldKey] = (),
     trusted_key_servers: Collection[str] = (),
 ) -> Federation:
     """Wire federation over a way to other servers, and begin to send; ``closing`` closes it.
 
     ``timeout`` in seconds is what other servers get for an answer, unless a request says otherwise.
+    With ``omit_members`` rooms are joined with a part of their state first.
     ``old_keys`` are those this server signed with, ``trusted_key_servers`` the notaries it asks.
     """
     clock, server_name, key = core.clock, core.server_name, core.signing_key
@@ -180,6 +182,8 @@ async def open_federation(
     core.notifier.listeners.append(sender.new_events)
     await sender.start(core.notifier.position)
     closing.push_async_callback(sender.close)
+    rooms = wire_shared_rooms(core, FederationRooms(client), verifier, omit_members=omit_members)
+    await rooms.completion.start()
     return Federation(
         client=client,
         keyring=keyring,
@@ -189,7 +193,7 @@ async def open_federation(
         authentication=ServerAuthentication(
             server_name=server_name, keyring=keyring, heard_from=sender.peer_is_alive, allows=allows
         ),
-        rooms=wire_shared_rooms(core, FederationRooms(client), verifier),
+        rooms=rooms,
     )
 
 

@@ -227,6 +227,8 @@ class Federation:
     denied_addresses: tuple[AddressRange, ...] = ()
     allowed_domains: tuple[DomainPattern, ...] = ()
     denied_domains: tuple[DomainPattern, ...] = ()
+    #: Join rooms of other servers with a part of their state, and fetch their members afterwards.
+    omit_members: bool = True
     #: Let other servers, and so their people, know what people here call their devices.
     send_device_names: bool = False
     #: Where other servers reach this one, as ``/.well-known/matrix/server`` says.

@@ -178,6 +178,7 @@ async def _meet_other_servers(
         allows,
         opened,
         timeout=settings.request_timeout,
+        omit_members=settings.omit_members,
         old_keys=[OldKey(old.key_id, old.public_key, old.expired_ts) for old in config.old_signing_keys],
         trusted_key_servers=settings.trusted_key_servers,
     )

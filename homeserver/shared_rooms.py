@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from homeserver.core import Core
 from homeserver.rooms.adopt import Adoption
 from homeserver.rooms.backfill import Backfill
+from homeserver.rooms.completion import Completion
 from homeserver.rooms.dummy_events import DummyEvents
 from homeserver.rooms.inbound import EventVerifier, Inbound
 from homeserver.rooms.invites import Invites
@@ -18,6 +19,7 @@ from homeserver.rooms.missing import Missing
 from homeserver.rooms.policy import Policy
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.remote_join import RemoteJoin
+from homeserver.rooms.whole_state import WholeState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +31,16 @@ class SharedRooms:
     remote_join: RemoteJoin
     backfill: Backfill
     invites: Invites
+    completion: Completion
 
 
-def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) -> SharedRooms:
-    """Wire what rooms have to do with other servers."""
+def wire_shared_rooms(
+    core: Core, remote: RemoteRooms, verifier: EventVerifier, *, omit_members: bool = True
+) -> SharedRooms:
+    """Wire what rooms have to do with other servers.
+
+    With ``omit_members`` rooms are joined with a part of their state first.
+    """
     missing = Missing(remote, core.events, core.server_name)
     dummy_events = DummyEvents(
         db=core.db,
@@ -64,6 +72,26 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
         timeline=core.timeline,
         positions=core.positions,
         event_nids=core.event_nids,
+        server_name=core.server_name,
+    )
+    completion = Completion(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        inbound=inbound,
+        missing=missing,
+        remote=remote,
+        whole=WholeState(
+            db=core.db,
+            keys=core.keys,
+            events=core.events,
+            states=core.states,
+            timeline=core.timeline,
+            positions=core.positions,
+            server_name=core.server_name,
+        ),
+        background=core.background,
+        server_name=core.server_name,
     )
     return SharedRooms(
         inbound=inbound,
@@ -80,6 +108,7 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
             clock=core.clock,
             server_name=core.server_name,
             signing_key=core.signing_key,
+            complete_later=completion.begin if omit_members else None,
         ),
         backfill=Backfill(
             db=core.db,
@@ -98,4 +127,5 @@ def wire_shared_rooms(core: Core, remote: RemoteRooms, verifier: EventVerifier) 
         invites=Invites(
             db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce
         ),
+        completion=completion,
     )

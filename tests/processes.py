@@ -46,15 +46,22 @@ def free_port() -> int:
 
 
 class Authority:
-    """A certificate authority of the tests, and the certificates it gave out, as files in ``folder``."""
+    """A certificate authority of the tests, and the certificates it gave out, as files in ``folder``.
+
+    In a folder that has one it is that one.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        ca = trustme.CA()
-        certificate = ca.issue_cert("localhost", LOOPBACK)
         self.ca_file = folder / "ca.pem"
         self.certificate = folder / "server.pem"
         self.private_key = folder / "server.key"
+        if not self.ca_file.exists():
+            self._issue(folder)
+
+    def _issue(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        ca = trustme.CA()
+        certificate = ca.issue_cert("localhost", LOOPBACK)
         ca.cert_pem.write_to_path(self.ca_file)
         certificate.private_key_pem.write_to_path(self.private_key)
         self.certificate.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))

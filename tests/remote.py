@@ -54,6 +54,20 @@ class Network:
     down: set[str] = field(default_factory=set)
     #: Every request that arrived: origin, destination, method and path.
     asked: list[tuple[str, str, str, str]] = field(default_factory=list)
+    #: Paths, with a server's name before them or not, that are not answered before the event is set.
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    #: Set by every request that arrives.
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hold(self, path: str) -> asyncio.Event:
+        """Keep requests with some path waiting for an answer until the event is set."""
+        return self.held.setdefault(path, asyncio.Event())
+
+    async def until_asked_for(self, path: str) -> None:
+        """Wait until a request with some path has arrived."""
+        while not self.asked_for(path):
+            self.arrived.clear()
+            await self.arrived.wait()
 
     async def settle(self) -> None:
         """Wait until no server has anything more to say."""
@@ -62,6 +76,8 @@ class Network:
             asked = len(self.asked)
             for server in self.servers.values():
                 await server.sender.idle()
+                if all(released.is_set() for released in self.held.values()):
+                    await server.federation.rooms.completion.idle()
 
     def asked_for(self, path: str) -> int:
         """How often some path was asked for."""
@@ -77,6 +93,10 @@ def wire(network: Network, origin: str) -> Exchange:
             raise unreachable(request.server_name, "It is not there")
         path = request.uri.partition("?")[0]
         network.asked.append((origin, request.server_name, request.method, path))
+        network.arrived.set()
+        for held, released in network.held.items():
+            if held in request.server_name + path:
+                await released.wait()
         return await server.exchange(request.method, request.uri, request.headers, request.body)
 
     return exchange
@@ -303,8 +323,8 @@ class Server:
         return [each.event.content["body"] for each in recent if each.event.type == "m.room.message"]
 
     async def state_ids(self, room_id: str) -> dict[tuple[str, str], str]:
-        """The current state as event ids."""
-        room = await self.room(room_id)
+        """The current state as event ids, once all of it is here."""
+        room = await self.rooms.whole(await self.room(room_id))
         events = await self.states.events_at(room, room.state_ver)
         return {key: stored.id for key, stored in events.items()}
 

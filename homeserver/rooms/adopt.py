@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 
-from homeserver.protocol.auth_rules import NotAllowed, check_against_state
+from homeserver.protocol.auth_rules import check_against_state
 from homeserver.protocol.events import Event
-from homeserver.rooms.outliers import Outliers
+from homeserver.rooms.outliers import BULK, Outliers
+from homeserver.rooms.partial import Partial, PartialState, cited_members
 from homeserver.rooms.room import Room
 from homeserver.rooms.timeline import Change, Timeline
+from homeserver.storage import partial_joins
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.append import Append
 from homeserver.storage.database import Database
@@ -34,6 +37,7 @@ class Adoption:
         timeline: Timeline,
         positions: NumberSequence,
         event_nids: NumberSequence,
+        server_name: str,
     ) -> None:
         self._db = db
         self._keys = keys
@@ -41,14 +45,21 @@ class Adoption:
         self._timeline = timeline
         self._positions = positions
         self._event_nids = event_nids
+        self._server_name = server_name
 
     async def adopt(
-        self, room: Room, join: Event, state: Sequence[Event], auth_chain: Sequence[Event]
+        self,
+        room: Room,
+        join: Event,
+        state: Sequence[Event],
+        auth_chain: Sequence[Event],
+        incomplete: PartialState | None = None,
     ) -> asyncio.Future[list[StoredEvent]]:
         """Make ``state`` the room's state, in a new epoch if it had one, and append ``join``.
 
-        The events have passed the checks that need no state.  Returns as
-        ``Timeline.stage`` does.  Raises ``Unacceptable``.  Caller holds the room lock.
+        The events have passed the checks that need no state; ``incomplete`` where members are
+        missing from it.  Returns as ``Timeline.stage`` does.  Raises ``Unacceptable``, and
+        ``NotAllowed`` for a join that the state forbids.  Caller holds the room lock.
         """
         await room.settle()
         room.check_sound()
@@ -56,15 +67,15 @@ class Adoption:
         state = [event for event in state if event.event_id != join.event_id]
         auth_chain = [event for event in auth_chain if event.event_id != join.event_id]
         create = _create_event(state)
-        try:
-            new, known = await self._outliers.judge(room.nid, room.rules, [*auth_chain, *state], create)
-        except ValueError as error:
-            raise Unacceptable(str(error)) from error
-        by_key = _state_by_key([known[event.event_id] for event in state if event.event_id in known])
-        _check_join(room, join, {key: stored.event for key, stored in by_key.items()})
+        new, known = await self._known(room, [*auth_chain, *state], create)
+        by_key = state_by_key([known[event.event_id] for event in state if event.event_id in known])
         missing_auth = [event_id for event_id in join.auth_events if event_id not in known]
         if missing_auth:
             raise Unacceptable("auth events of the join are missing")
+        allowing = {key: stored.event for key, stored in by_key.items()}
+        if incomplete is not None:
+            allowing = cited_members(known[event_id] for event_id in join.auth_events) | allowing
+        check_against_state(room.rules, join, lambda type_, key: allowing.get((type_, key)))
         join_key = await self._keys.intern(join.key)
         known_here = await room_storage.local_memberships_in(self._db.read, room.nid)
 
@@ -106,6 +117,8 @@ class Adoption:
             for user_id, membership in newest.items()
             if user_id == join.sender or known_here.get(user_id) != membership.membership
         ]
+        if incomplete is not None:
+            self._begin_partial(room, batch, stored_join, incomplete)
         batch.new.append(stored_join)
         batch.missing.extend((event_id, joined) for event_id in join.prev_events)
         room.tips = (stored_join,)
@@ -119,6 +132,34 @@ class Adoption:
         written.add_done_callback(lambda _: _let_go_of_members(room))
         return written
 
+    async def _known(
+        self, room: Room, events: Sequence[Event], create: Event
+    ) -> tuple[list[StoredEvent], dict[str, StoredEvent]]:
+        """What is still to be stored of the events, and all that is known of them by id.
+
+        Few are left to the transaction of the join.  Many are stored before it, in several
+        transactions, so that other writers get their turn; they do no harm when the join fails.
+        """
+        try:
+            if len(events) <= BULK:
+                return await self._outliers.judge(room.nid, room.rules, events, create)
+            if not room.stored:
+                await self._db.write(partial(room_storage.insert, room=room.row()))
+                room.stored = True
+            return [], await self._outliers.store(room.nid, room.rules, events, create)
+        except ValueError as error:
+            raise Unacceptable(str(error)) from error
+
+    def _begin_partial(self, room: Room, batch: Append, join: StoredEvent, incomplete: PartialState) -> None:
+        """Note that members are missing; each server is counted for one that is not known."""
+        room.partial = Partial(join.nid, incomplete.resident)
+        batch.also += [
+            partial(partial_joins.add, room_nid=room.nid, join_nid=join.nid, resident=incomplete.resident),
+            room.partial.note(join, None),
+        ]
+        for server in {incomplete.resident, *incomplete.servers_in_room} - {self._server_name}:
+            room.servers[server] = batch.servers[server] = room.servers.get(server, 0) + 1
+
 
 def _create_event(state: Sequence[Event]) -> Event:
     creates = [event for event in state if event.type == "m.room.create" and event.state_key == ""]
@@ -127,7 +168,8 @@ def _create_event(state: Sequence[Event]) -> Event:
     return creates[0]
 
 
-def _state_by_key(state: Sequence[StoredEvent]) -> dict[tuple[str, str], StoredEvent]:
+def state_by_key(state: Iterable[StoredEvent]) -> dict[tuple[str, str], StoredEvent]:
+    """The accepted ones of state events by their keys; ``Unacceptable`` for what is no state."""
     by_key: dict[tuple[str, str], StoredEvent] = {}
     for stored in state:
         if stored.event.state_key is None:
@@ -137,13 +179,6 @@ def _state_by_key(state: Sequence[StoredEvent]) -> dict[tuple[str, str], StoredE
         if by_key.setdefault(stored.event.key, stored) is not stored:
             raise Unacceptable("the state has two events for one key")
     return by_key
-
-
-def _check_join(room: Room, join: Event, state: dict[tuple[str, str], Event]) -> None:
-    try:
-        check_against_state(room.rules, join, lambda type_, key: state.get((type_, key)))
-    except NotAllowed as error:
-        raise Unacceptable(f"the join is not allowed by the state: {error}") from error
 
 
 def _let_go_of_members(room: Room) -> None:

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
-from homeserver.errors import RemoteError
+from homeserver.errors import MatrixError, RemoteError
 from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.rooms.event_cache import EventCache
@@ -100,6 +100,11 @@ class Backfill:
         return bool(done) and filling.result()
 
     async def _fill(self, room: Room, low: int, high: int, limit: int) -> bool:
+        # What history means for the room's state is not known before that is whole.
+        try:
+            room = await self._rooms.whole(room)
+        except MatrixError:
+            return False
         async with self._filling.setdefault(room.nid, asyncio.Lock()):
             gap = await event_storage.newest_gap(self._db.read, room.nid, low, high)
             if gap is None:
@@ -122,6 +127,10 @@ class Backfill:
         It is put there with some of what comes before it, and room is left for what comes
         after.  ``None`` where there is no gap, or no server that could help.
         """
+        try:
+            room = await self._rooms.whole(room, self._patience)
+        except MatrixError:
+            return None
         if await event_storage.newest_gap(self._db.read, room.nid, low, high) is None:
             return None
         async with self._filling.setdefault(room.nid, asyncio.Lock()):

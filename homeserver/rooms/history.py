@@ -16,6 +16,7 @@ from homeserver.errors import forbidden, not_found
 from homeserver.protocol.events import StateKey
 from homeserver.protocol.visibility import WORLD_READABLE
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.partial import members_cited_by
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
@@ -199,16 +200,25 @@ class History:
         before = await self.backward(view, pos - 1, None, half, accept) if half else nothing
         after = await self.forward(view, pos, None, limit - half, accept) if limit > half else nothing
         last = after.events[-1] if after.events else one
-        state = await self._states.events_at(view.room, last.stored.state_after or 0)
-        return Context(one, before, after, list(state.values()))
+        state = list((await self._states.events_at(view.room, last.stored.state_after or 0)).values())
+        around = [seen.stored for seen in (*before.events, one, *after.events)]
+        return Context(one, before, after, [*state, *await self._cited(view.room, around, state)])
+
+    async def whole(self, view: RoomView) -> RoomView:
+        """The view, once all of the room's state is here: to be awaited before members are shown."""
+        return msgspec.structs.replace(view, room=await self._rooms.whole(view.room))
 
     async def state(self, view: RoomView) -> list[StoredEvent]:
         """The whole state a user sees."""
+        view = await self.whole(view)
         return list((await self._states.events_at(view.room, view.state_ref)).values())
 
     async def state_event(self, view: RoomView, key: StateKey) -> StoredEvent:
         """One piece of it; ``M_NOT_FOUND`` where there is none."""
         stored = await self._states.event_at(view.room, view.state_ref, key)
+        if stored is None and key[0] == MEMBER:
+            view = await self.whole(view)
+            stored = await self._states.event_at(view.room, view.state_ref, key)
         if stored is None:
             raise not_found("The room has no such state")
         return stored
@@ -217,6 +227,7 @@ class History:
         self, view: RoomView, at: int | None, wanted: Callable[[str], bool]
     ) -> list[StoredEvent]:
         """Member events at a position (now: ``None``) whose membership is ``wanted``."""
+        view = await self.whole(view)
         if at is None and view.upto is None:
             nids = [
                 nid
@@ -240,7 +251,18 @@ class History:
             await self._states.event_at(view.room, newest.state_after or 0, (MEMBER, sender))
             for sender in sorted({one.stored.event.sender for one in events})
         ]
-        return [stored for stored in found if stored is not None]
+        members = [stored for stored in found if stored is not None]
+        return [*members, *await self._cited(view.room, [one.stored for one in events], members)]
+
+    async def _cited(
+        self, room: Room, events: Sequence[StoredEvent], known: Sequence[StoredEvent]
+    ) -> list[StoredEvent]:
+        """Where members are missing, those of the senders of events that the events cite."""
+        if room.partial is None:
+            return []
+        members = {stored.event.state_key for stored in known if stored.event.type == MEMBER}
+        missing = {stored.event.sender for stored in events} - members
+        return await members_cited_by(self._events, events, missing)
 
     async def _ref_at(self, view: RoomView, at: int | None) -> int:
         """The state at a position, also at those of history that other servers brought."""

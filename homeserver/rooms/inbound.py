@@ -5,6 +5,8 @@ Specification: server-server API, "Checks performed on receipt of a PDU".
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,7 +23,14 @@ from homeserver.protocol.signing import content_hash_matches
 from homeserver.rooms.again import again_when_stale
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.missing import MAX_GAP_EVENTS, Gap, Missing
-from homeserver.rooms.outliers import MissingAuthEvents, Outliers, authorise_by_auth_events
+from homeserver.rooms.outliers import (
+    BULK,
+    MissingAuthEvents,
+    Outliers,
+    authorise_by_auth_events,
+    in_auth_order,
+)
+from homeserver.rooms.partial import cited_members
 from homeserver.rooms.policy import Policy, policy_server_of
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
@@ -37,8 +46,25 @@ _log = structlog.get_logger()
 _MAX_LATEST = 20
 
 
+#: PDUs that are read in one go, and how many such parts wait for their signatures.
+_CHECKED_AT_ONCE = 100
+_PARTS_UNDER_WAY = 4
+
+
 class Dropped(Exception):
     """A PDU that leaves no trace; the message says why."""
+
+
+class _Judged(msgspec.Struct, frozen=True, gc=False):
+    """An event, and what was found out about it before the room lock was taken."""
+
+    event: Event
+    auth: Sequence[StoredEvent]
+    gap: Gap | None
+    #: Its auth events do not allow it.
+    rejected: bool
+    #: The room's policy server, where there is one, has nothing against it.
+    recommended: bool
 
 
 class EventVerifier(Protocol):
@@ -109,7 +135,28 @@ class Inbound:
         return await self._take(origin, room, event, fill_gap=True, hand_on=hand_on)
 
     async def checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
-        """Steps 2 to 4 for several PDUs at once: each as an event, or why it is dropped."""
+        """Steps 2 to 4 for several PDUs at once: each as an event, or why it is dropped.
+
+        Many are taken a part at a time, so that others get their turn: while one part's signatures
+        are verified elsewhere, the next one is read.
+        """
+        under_way: deque[asyncio.Task[list[Event | Dropped]]] = deque()
+        events: list[Event | Dropped] = []
+        try:
+            for start in range(0, len(pdus), _CHECKED_AT_ONCE):
+                part = pdus[start : start + _CHECKED_AT_ONCE]
+                under_way.append(asyncio.create_task(self._checked(rules, part)))
+                if len(under_way) == _PARTS_UNDER_WAY:
+                    events += await under_way.popleft()
+                await asyncio.sleep(0)
+            while under_way:
+                events += await under_way.popleft()
+        finally:
+            for task in under_way:
+                task.cancel()
+        return events
+
+    async def _checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
         events: list[Event | Dropped] = []
         for pdu in pdus:
             try:
@@ -134,43 +181,60 @@ class Inbound:
             raise Dropped("another room has an event with its id")
         if stored is not None and _is_settled(stored):  # step 1
             return stored
-        auth = await self._auth_events(origin, room, event)
-        rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
-        gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
-        recommended: Event | None = event
-        policy_server = policy_server_of(room, event.type, event.state_key)
-        if policy_server is not None and not rejected:  # asked before the room lock is taken
-            recommended = await self._policy.recommended(policy_server, room.rules, event)
-            event = recommended or event
-        async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
-            # The same event may have come from another server, and be on its way to the disk.
-            await room.settle()
-            room.check_sound()
-            stored = await self._events.by_id(event.event_id)
-            if stored is not None and _is_settled(stored):
-                return stored
-            before, overlay = await self._state_before(room, event, gap)
-            flags = SENT_HERE if hand_on else 0
-            if rejected or await self._refusal_at(room, event, before):  # step 7
-                if stored is not None and stored.rejected and stored.state_before is not None:
+        while True:
+            epoch = room.epoch
+            auth = await self._auth_events(origin, room, event)
+            rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
+            gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
+            recommended: Event | None = event
+            policy_server = policy_server_of(room, event.type, event.state_key)
+            if policy_server is not None and not rejected:  # asked before the room lock is taken
+                recommended = await self._policy.recommended(policy_server, room.rules, event)
+                event = recommended or event
+            async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - it may have been loaded anew
+                # The same event may have come from another server, and be on its way to the disk.
+                await room.settle()
+                room.check_sound()
+                stored = await self._events.by_id(event.event_id)
+                if stored is not None and _is_settled(stored):
                     return stored
-                flags = REJECTED
-                event = msgspec.structs.replace(event, rejected=True)
-            elif recommended is None or await self._refusal_at(room, event, room.state_ver):  # step 8
-                flags = SOFT_FAILED
-            addition = Addition(
-                event=event,
-                auth_nids=tuple(stored.nid for stored in auth),
-                state_before=before,
-                flags=flags,
-                outlier=stored,
-                missing=gap.unknown if gap else (),
-                overlay=overlay,
-            )
-            written = await self._timeline.stage(room, [addition])  # step 9
-        if flags & (REJECTED | SOFT_FAILED):
-            _log.info("event refused", event_id=event.event_id, origin=origin, rejected=flags == REJECTED)
-        return (await written)[0]
+                if room.epoch != epoch:  # the room's state has become whole, and much was decided again
+                    continue
+                judged = _Judged(event, auth, gap, rejected=rejected, recommended=recommended is not None)
+                addition = await self._addition(room, judged, stored)
+                if stored is not None and stored.state_before is not None and addition.flags & REJECTED:
+                    return stored
+                if hand_on:
+                    addition = msgspec.structs.replace(addition, flags=addition.flags or SENT_HERE)
+                if gap is not None and gap.state is None:
+                    addition = msgspec.structs.replace(addition, origin=origin)
+                written = await self._timeline.stage(room, [addition])  # step 9
+            if refused := addition.flags & (REJECTED | SOFT_FAILED):
+                _log.info(
+                    "event refused", event_id=event.event_id, origin=origin, rejected=refused == REJECTED
+                )
+            return (await written)[0]
+
+    async def _addition(self, room: Room, judged: _Judged, outlier: StoredEvent | None) -> Addition:
+        """The event judged by the state before it, and by the room's current state."""
+        event, auth, gap = judged.event, judged.auth, judged.gap
+        before, overlay = await self._state_before(room, event, gap)
+        cited = cited_members(auth) if room.partial is not None else {}
+        flags = 0
+        if judged.rejected or await self._refusal_at(room, event, before, cited):  # step 7
+            flags = REJECTED
+            event = msgspec.structs.replace(event, rejected=True)
+        elif not judged.recommended or await self._refusal_at(room, event, room.state_ver, cited):  # step 8
+            flags = SOFT_FAILED
+        return Addition(
+            event=event,
+            auth_nids=tuple(stored.nid for stored in auth),
+            state_before=before,
+            flags=flags,
+            outlier=outlier,
+            missing=gap.unknown if gap else (),
+            overlay=overlay,
+        )
 
     async def _auth_events(self, origin: str, room: Room, event: Event) -> list[StoredEvent]:
         await self.fetch_auth_events(origin, room, [event])
@@ -197,14 +261,26 @@ class Inbound:
     async def store_outliers(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
         """Check PDUs, judge them by their auth events and store them outside the timeline."""
         checked = await self.checked(room.rules, pdus)
-        events = [event for event in checked if isinstance(event, Event) and event.room_id == room.room_id]
-        async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - the room may have been loaded anew
-            # Some of them may be on their way to the disk.
-            await room.settle()
-            try:
-                return await self._outliers.store(room.nid, room.rules, events, room.create.event)
-            except ValueError as error:
-                raise Dropped(str(error)) from error
+        events = {
+            event.event_id: event
+            for event in checked
+            if isinstance(event, Event) and event.room_id == room.room_id
+        }
+        try:
+            if len(events) <= BULK:
+                ordered = in_auth_order(events)
+            else:
+                ordered = await asyncio.to_thread(in_auth_order, events)
+        except ValueError as error:
+            raise Dropped(str(error)) from error
+        known: dict[str, StoredEvent] = {}
+        for start in range(0, len(ordered), BULK):
+            async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - it may have been loaded anew
+                # Some of them may be on their way to the disk.
+                await room.settle()
+                part = ordered[start : start + BULK]
+                known |= await self._outliers.store(room.nid, room.rules, part, room.create.event)
+        return known
 
     def _refusal_by_auth_events(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> bool:
         create = room.create.event if room.rules.hash_room_ids else None
@@ -233,6 +309,8 @@ class Inbound:
             unknown = await self._unknown_prev_events(event)
         if not unknown:
             return None
+        if room.partial is not None:
+            return Gap(unknown=tuple(unknown), state=None)
         try:
             state = await self._missing.state_before(origin, room, event, self.store_claimed)
         except RemoteError as error:
@@ -297,7 +375,7 @@ class Inbound:
         """The reference to the state before an event, and the overlay it may stand for."""
         known = await self._events.by_ids(event.prev_events)
         refs = {stored.state_after for stored in known.values() if stored.state_after is not None}
-        if gap is not None:
+        if gap is not None and gap.state is not None:
             claimed = gap.state.difference(await self._states.state_at(room, room.state_ver))
             # The origin is asked about what is not known here, and does not get to replace what is.
             known_sides = [await self._states.difference(room, ref, room.state_ver) for ref in refs]
@@ -305,16 +383,18 @@ class Inbound:
         else:
             if len(refs) == 1:
                 return refs.pop(), None
+            if not refs:  # nothing it builds on is here, and its state is asked for later
+                return room.state_ver, None
             difference = await self._resolution.resolve(room, refs)
         if not difference:
             return room.state_ver, None
         overlay = await self._states.overlay_on(room, room.state_ver, difference)
         return -overlay.nid, overlay
 
-    async def _refusal_at(self, room: Room, event: Event, ref: int) -> bool:
-        """Whether the auth rules refuse an event at a state."""
+    async def _refusal_at(self, room: Room, event: Event, ref: int, cited: Mapping[StateKey, Event]) -> bool:
+        """Whether the auth rules refuse an event at a state; ``cited`` stands in for what is not there."""
         keys = auth_types_of(room.rules, event)
-        state: dict[StateKey, Event] = {room.create.event.key: room.create.event}
+        state: dict[StateKey, Event] = {room.create.event.key: room.create.event, **cited}
         for key in keys:
             stored = await self._states.event_at(room, ref, key)
             if stored is not None:

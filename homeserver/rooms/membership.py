@@ -135,7 +135,8 @@ class Membership:
         if room is not None and self._rooms.is_in(room):
             if await self._join_here(user_id, room_id, content) is not None:
                 return
-            servers = (*self._restricted.servers_that_may_let_in(room), *servers)
+            residents = () if room.partial is None else (room.partial.resident,)
+            servers = (*residents, *self._restricted.servers_that_may_let_in(room), *servers)
         known = await self._servers_to_ask(user_id, room_id, room, servers)
         await self._remote.join(room_id, known, user_id, dict(content))
 
@@ -143,7 +144,7 @@ class Membership:
     async def _join_here(
         self, user_id: str, room_id: str, content: Mapping[str, Any], *, rewrite: bool = False
     ) -> StoredEvent | None:
-        """Join a room this server is in; ``None`` where no member here may let the user in.
+        """Join a room this server is in; ``None`` where no member here may let the user in, or can tell.
 
         ``rewrite`` changes the content of the membership of a user who is joined already.
         """
@@ -153,6 +154,8 @@ class Membership:
             if member is not None and current == "join" and (not rewrite or _says(member, user_id, content)):
                 await room.settle()
                 return member
+            if member is None and room.partial is not None:
+                return None
             if current not in {"join", "invite", "ban"} and self._restricted.applies_to(room):
                 authoriser = await self._restricted.authoriser(room, user_id)
                 if authoriser is None:
@@ -224,6 +227,7 @@ class Membership:
         meanwhile makes the invite a fork, with the state before it as it was when it was
         composed; it is given up where the room would not allow it any more.
         """
+        await self._have_member(room_id, target)
         async with self._settled(room_id) as room:
             if room.create.event.content.get("m.federate") is False:
                 raise forbidden("This room is for users of its own server only")
@@ -345,6 +349,7 @@ class Membership:
         ``refusal`` is raised unless the target's membership is one of ``only_from``.  What
         the sender has said already is not said again.
         """
+        await self._have_member(room_id, target)
         async with self._here(room_id) as room:
             member = await self._states.member(room, target)
             if only_from is not None:
@@ -358,6 +363,12 @@ class Membership:
                 return member
             written = await self._send.stage(room, Draft(sender, MEMBER, content, state_key=target))
         return (await written)[0]
+
+    async def _have_member(self, room_id: str, user_id: str) -> None:
+        """Wait for the rest of a room's state where it is not known what somebody is in it."""
+        room = await self._rooms.get(room_id)
+        if room.partial is not None and await self._states.member(room, user_id) is None:
+            await self._rooms.whole(room)
 
     @contextlib.asynccontextmanager
     async def _here(self, room_id: str) -> AsyncIterator[Room]:

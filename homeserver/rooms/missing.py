@@ -7,7 +7,7 @@ for is bounded in number; what comes back is unchecked PDUs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -44,7 +44,7 @@ _TOLERATED = 20
 StoreOutliers: TypeAlias = Callable[[Room, Sequence[dict[str, Any]]], Awaitable[dict[str, StoredEvent]]]
 
 #: The state without which nothing can be judged.
-_VITAL: tuple[StateKey, ...] = (
+VITAL: tuple[StateKey, ...] = (
     ("m.room.create", ""),
     ("m.room.power_levels", ""),
     ("m.room.join_rules", ""),
@@ -74,7 +74,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
     #: The ``prev_events`` that are not stored.
     unknown: tuple[str, ...]
-    state: ClaimedState
+    #: ``None`` where nobody was asked, for the room's own state is not whole: it is asked for later.
+    state: ClaimedState | None
 
 
 class Missing:
@@ -152,29 +153,57 @@ class Missing:
         raise failure or RemoteError(origin, "nobody to ask", reachable=False, transient=True)
 
     async def _state_from(self, server: str, room: Room, event: Event, store: StoreOutliers) -> ClaimedState:
-        state_ids, auth_ids = await self._state_ids(server, room, event, store)
+        """The state before an event as one server knows it, without what was rejected here.
+
+        A few events may be lacking, but for what the room stands on and for what the event
+        itself is judged by.
+        """
+        state = await self.state_at(server, room, event.event_id, store)
+        by_key = _one_per_key(server, room, state.events)
+        if not state.whole:
+            cited = (await self._events.by_ids(event.auth_events)).values()
+            held = {*room.state, *(stored.event.key for stored in cited if stored.event.is_state)}
+            needed = {*VITAL, *auth_types_of(room.rules, event)} & held
+            if needed - {stored.event.key for stored in by_key.values()}:
+                raise RemoteError(server, "vital state cannot be had", reachable=True, transient=True)
+        return ClaimedState(tuple(by_key.values()), state.whole)
+
+    async def state_at(self, server: str, room: Room, event_id: str, store: StoreOutliers) -> ClaimedState:
+        """All that one server says is in the state before an event, as far as it could be had or judged.
+
+        Raises ``RemoteError`` where more than a few events are lacking.
+        """
+        state_ids, auth_ids = await self._state_ids(server, room, event_id, store)
         wanted = list(dict.fromkeys((*auth_ids, *state_ids)))
         if len(wanted) > MAX_STATE_EVENTS:
             raise RemoteError(server, "too much state", reachable=True, transient=False)
         unknown = await self._unknown(wanted)
         if len(unknown) > _few_of(wanted):
-            state, chain = await self._remote.state(server, room.room_id, event.event_id)
+            state, chain = await self._remote.state(server, room.room_id, event_id)
             await store(room, [*chain, *state])
             unknown = await self._unknown(unknown)
         if unknown:
             await store(room, await self._one_by_one(server, unknown, _few_of(wanted)))
-        return await self._claimed(server, room, event, state_ids)
+        known = await self._events.by_ids(state_ids)
+        lacking = len(set(state_ids)) - len(known)
+        if lacking > max(1, len(state_ids) // _TOLERATED):
+            raise RemoteError(
+                server, f"{lacking} events of its state cannot be had", reachable=True, transient=True
+            )
+        if lacking:
+            _log.warning("state is incomplete", server=server, room_id=room.room_id, lacking=lacking)
+        return ClaimedState(tuple(known.values()), whole=not lacking)
 
     async def _state_ids(
-        self, server: str, room: Room, event: Event, store: StoreOutliers
+        self, server: str, room: Room, event_id: str, store: StoreOutliers
     ) -> tuple[list[str], list[str]]:
         """Ids of the state and of its auth chain, from ``/state`` where that is all a server knows."""
         try:
-            return await self._remote.state_ids(server, room.room_id, event.event_id)
+            return await self._remote.state_ids(server, room.room_id, event_id)
         except RemoteError as error:
             if error.errcode != "M_UNRECOGNIZED":
                 raise
-        state, chain = await self._remote.state(server, room.room_id, event.event_id)
+        state, chain = await self._remote.state(server, room.room_id, event_id)
         await store(room, [*chain, *state])
         try:
             return [event_id_of(pdu, room.rules) for pdu in state], []
@@ -186,28 +215,6 @@ class Missing:
     async def _unknown(self, event_ids: Sequence[str]) -> list[str]:
         known = await self._events.by_ids(event_ids)
         return [event_id for event_id in event_ids if event_id not in known]
-
-    async def _claimed(self, server: str, room: Room, event: Event, state_ids: Sequence[str]) -> ClaimedState:
-        """What a server says the state is, as far as it could be had.
-
-        Of events that cannot be had or judged a few may be lacking, but for what the room stands
-        on and for what the event itself is judged by.
-        """
-        known = await self._events.by_ids(state_ids)
-        by_key = _one_per_key(server, room, known)
-        lacking = len(set(state_ids)) - len(known)
-        if lacking:
-            if lacking > max(1, len(state_ids) // _TOLERATED):
-                raise RemoteError(
-                    server, f"{lacking} events of its state cannot be had", reachable=True, transient=True
-                )
-            cited = (await self._events.by_ids(event.auth_events)).values()
-            held = {*room.state, *(stored.event.key for stored in cited if stored.event.is_state)}
-            needed = {*_VITAL, *auth_types_of(room.rules, event)} & held
-            if needed - {stored.event.key for stored in by_key.values()}:
-                raise RemoteError(server, "vital state cannot be had", reachable=True, transient=True)
-            _log.warning("state is incomplete", server=server, room_id=room.room_id, lacking=lacking)
-        return ClaimedState(tuple(by_key.values()), whole=not lacking)
 
     async def _one_by_one(self, server: str, event_ids: Sequence[str], limit: int) -> list[dict[str, Any]]:
         free = asyncio.Semaphore(_PARALLEL)
@@ -228,9 +235,9 @@ def _few_of(event_ids: Collection[str]) -> int:
     return max(_MAX_SINGLE_EVENTS, min(len(event_ids) // _SINGLE_PART, _MAX_SINGLE_PART))
 
 
-def _one_per_key(server: str, room: Room, state: Mapping[str, StoredEvent]) -> dict[int, StoredEvent]:
+def _one_per_key(server: str, room: Room, state: Iterable[StoredEvent]) -> dict[int, StoredEvent]:
     by_key: dict[int, StoredEvent] = {}
-    for stored in state.values():
+    for stored in state:
         if stored.rejected or stored.room_nid != room.nid:
             continue
         if stored.key_nid is None or by_key.setdefault(stored.key_nid, stored) is not stored:

@@ -6,6 +6,7 @@ and has been judged by its own auth events, which are stored before it.
 
 from __future__ import annotations
 
+import asyncio
 import graphlib
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
@@ -23,6 +24,11 @@ from homeserver.storage.events import REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence
 
+#: More events than this are stored in several transactions, each of so many.
+BULK = 500
+
+#: After so many events that were judged in one go others get their turn.
+_JUDGED_AT_ONCE = 50
 #: How many rejected events are judged again at a time.
 _MAX_JUDGED_AGAIN = 200
 
@@ -90,9 +96,11 @@ class Outliers:
         Caller holds the room lock.  Raises ``ValueError`` for a circle of auth events.
         """
         new, known = await self.judge(room_nid, rules, events, create)
-        if new:
-            await self._db.write(partial(_store, stored=new, keys=self.unwritten_keys(new)))
-            self.stored(new)
+        # Auth events come first, so that what is stored never cites what is not.
+        for start in range(0, len(new), BULK):
+            chunk = new[start : start + BULK]
+            await self._db.write(partial(_store, stored=chunk, keys=self.unwritten_keys(chunk)))
+            self.stored(chunk)
         rejected = [stored.id for stored in known.values() if stored.rejected]
         return known | await self.judge_again(rules, rejected, create) if rejected else known
 
@@ -138,12 +146,17 @@ class Outliers:
         stored_here = await self._events.by_ids(list(wanted.keys() | auth_ids))
         # In v1 and v2 servers choose the ids of events, so that two rooms may claim the same one.
         known = {key: stored for key, stored in stored_here.items() if stored.room_nid == room_nid}
+        await self._keys.intern_all([event.key for event in wanted.values() if event.is_state])
         new: list[StoredEvent] = []
-        for event in in_auth_order({key: event for key, event in wanted.items() if key not in stored_here}):
+        fresh = {key: event for key, event in wanted.items() if key not in stored_here}
+        few = len(fresh) <= BULK
+        for event in in_auth_order(fresh) if few else await asyncio.to_thread(in_auth_order, fresh):
             stored = await self._judged(room_nid, rules, event, known, create)
             if stored is not None:
                 new.append(stored)
                 known[event.event_id] = stored
+            if len(new) % _JUDGED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return new, known
 
     async def _judged(

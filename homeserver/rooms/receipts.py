@@ -17,7 +17,7 @@ from homeserver.protocol.ids import is_event_id, is_user_id, server_name_of
 from homeserver.rooms.edus import News, RemoteEdus
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.newest import NewestPositions
-from homeserver.rooms.room import Room, membership_of
+from homeserver.rooms.room import Room, may_be_joined, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.threads import MAIN, thread_of
@@ -142,7 +142,7 @@ class Receipts:
             return None
         if not isinstance(ts, int) or not 0 <= ts <= _MAX_TS or not _is_thread_id(thread_id):
             return None
-        if membership_of(await self._states.member(room, user_id)) != "join":
+        if not may_be_joined(room, await self._states.member(room, user_id)) or origin not in room.servers:
             return None
         stored = await self._events.by_id(event_id)
         if stored is not None and stored.room_nid != room.nid:

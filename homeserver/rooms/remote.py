@@ -25,8 +25,13 @@ class RemoteRooms(Protocol):
         """
         ...
 
-    async def send_membership(self, server: str, action: str, event: Event) -> dict[str, Any]:
-        """``PUT /send_join`` (v2), ``/send_leave`` (v2) or ``/send_knock``: the body of the answer."""
+    async def send_membership(
+        self, server: str, action: str, event: Event, *, omit_members: bool = False
+    ) -> dict[str, Any]:
+        """``PUT /send_join`` (v2), ``/send_leave`` (v2) or ``/send_knock``: the body of the answer.
+
+        ``omit_members`` lets the answer to a join leave members out of the state.
+        """
         ...
 
     async def invite(

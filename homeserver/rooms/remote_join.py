@@ -9,7 +9,7 @@ Specification: server-server API, "Joining Rooms", "Leaving Rooms", "Knocking up
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -29,6 +29,7 @@ from homeserver.rooms.adopt import Adoption, Unacceptable
 from homeserver.rooms.announcement import AnnounceToUsers
 from homeserver.rooms.compose import seal
 from homeserver.rooms.inbound import Dropped, Inbound
+from homeserver.rooms.partial import PartialState
 from homeserver.rooms.remote import RemoteRooms
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.rooms import Rooms
@@ -45,6 +46,8 @@ _PASSED_ON = frozenset({"M_UNABLE_TO_AUTHORISE_JOIN", "M_UNABLE_TO_GRANT_JOIN"})
 
 #: How many servers are asked before giving up.
 _MAX_SERVERS = 5
+#: How many servers of a room are remembered while its members are not known.
+_MAX_SERVERS_IN_ROOM = 20_000
 
 
 class RemoteJoin:
@@ -64,7 +67,9 @@ class RemoteJoin:
         clock: Clock,
         server_name: str,
         signing_key: SigningKey,
+        complete_later: Callable[[str], object] | None = None,
     ) -> None:
+        """``complete_later`` has the rest of a room's state fetched; without it joins ask for all of it."""
         self._db = db
         self._rooms = rooms
         self._send = send
@@ -76,6 +81,7 @@ class RemoteJoin:
         self._clock = clock
         self._server_name = server_name
         self._key = signing_key
+        self._complete_later = complete_later
         #: One join of a room at a time; taken before the room lock.
         self._joining: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -91,6 +97,8 @@ class RemoteJoin:
             if (
                 room is not None
                 and self._rooms.is_in(room)
+                # Whether the user may join is for others to say while members are missing here.
+                and room.partial is None
                 and await self._join_here(room_id, user_id, content)
             ):
                 return
@@ -177,7 +185,9 @@ class RemoteJoin:
 
     async def _join_via(self, server: str, room_id: str, user_id: str, content: Mapping[str, Any]) -> None:
         rules, event = await self._membership_event(server, "join", room_id, user_id, content)
-        answer = await self._remote.send_membership(server, "join", event)
+        answer = await self._remote.send_membership(
+            server, "join", event, omit_members=self._complete_later is not None
+        )
         event = self._countersigned(answer, rules, event)
         room = await self._rooms.find(room_id)
         if room is not None and self._rooms.is_in(room):
@@ -185,18 +195,31 @@ class RemoteJoin:
             return
         state = await self._checked_all(server, rules, room_id, answer.get("state"))
         auth_chain = await self._checked_all(server, rules, room_id, answer.get("auth_chain"))
+        incomplete = _incomplete(server, answer)
         # Kept from now on, so that an invite that comes meanwhile is for the same room.
         room = await self._of_version(server, room_id, rules)
         try:
             async with room.lock:
-                written = await self._adoption.adopt(room, event, state, auth_chain)
+                written = await self._adoption.adopt(room, event, state, auth_chain, incomplete)
             await written
         except Unacceptable as error:
             raise RemoteError(server, str(error), reachable=True, transient=False) from error
+        except NotAllowed as error:
+            raise RemoteError(
+                server, str(error), reachable=True, transient=False, status=403, errcode="M_FORBIDDEN"
+            ) from error
         finally:
             if not room.stored or room.broken:
                 self._rooms.discard(room)
-        _log.info("joined room", room_id=room_id, server=server, state_events=len(state))
+        if incomplete is not None and self._complete_later is not None:
+            self._complete_later(room_id)
+        _log.info(
+            "joined room",
+            room_id=room_id,
+            server=server,
+            state_events=len(state),
+            members_omitted=incomplete is not None,
+        )
 
     async def _take_in(self, server: str, room_id: str, event: Event) -> None:
         """Append a join that another server authorised to a room this server is in."""
@@ -279,6 +302,19 @@ class RemoteJoin:
         room.stored = True
         await written
         self._announce(pos, users=(user_id,))
+
+
+def _incomplete(server: str, answer: Mapping[str, Any]) -> PartialState | None:
+    """What an answer that leaves members out says for them; ``None`` for one with the whole state."""
+    if answer.get("members_omitted") is not True:
+        return None
+    names = answer.get("servers_in_room")
+    if not isinstance(names, list):
+        raise RemoteError(
+            server, "it omits members and does not name the servers", reachable=True, transient=False
+        )
+    known = (name for name in names[:_MAX_SERVERS_IN_ROOM] if isinstance(name, str) and is_server_name(name))
+    return PartialState(server, tuple(known))
 
 
 def _with_signatures_of(event: Event, answer: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from homeserver.protocol.auth_rules import auth_types_of
 from homeserver.protocol.events import Event, StateKey
@@ -17,7 +17,7 @@ from homeserver.protocol.room_versions import StateResolution
 from homeserver.protocol.state_res import resolve_conflicts
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
-from homeserver.rooms.state_store import Difference, StateStore
+from homeserver.rooms.state_store import Difference
 from homeserver.storage import events as event_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -36,10 +36,26 @@ _POWER_LEVELS = "m.room.power_levels"
 Page: TypeAlias = tuple[list[int], int]
 
 
+class RoomState(Protocol):
+    """Tells a state of a room and how others differ from it (``StateStore``: from the current one)."""
+
+    async def difference(self, room: Room, ref: int, base_ver: int) -> Difference:
+        """What has to change in version ``base_ver`` to get the state at ``ref``."""
+        ...
+
+    async def values_at_current(self, room: Room, key_nids: Collection[int]) -> dict[int, int]:
+        """Several keys of it."""
+        ...
+
+    async def newest_of_current(self, room: Room, below: int, limit: int) -> list[tuple[int, int]]:
+        """Of its events below a number the greatest, descending: ``(key_nid, event_nid)``."""
+        ...
+
+
 class Resolution:
     """Resolves the states after several events into one."""
 
-    def __init__(self, db: Database, keys: Keys, events: EventCache, states: StateStore) -> None:
+    def __init__(self, db: Database, keys: Keys, events: EventCache, states: RoomState) -> None:
         self._db = db
         self._keys = keys
         self._events = events
@@ -127,6 +143,7 @@ class Resolution:
         # The auth chain of a power event may lead through events that are not in conflict.
         loaded = await self._load(full_conflicted | await events_between(links, full_conflicted), unsaved)
         values = await self._unconflicted_values(room, agreed, conflicted_keys, full_conflicted, loaded)
+        values = {key: unsaved.get(stored.nid, stored) for key, stored in values.items()}
         loaded |= {stored.nid: stored for stored in values.values()}
         power_levels = values.get((_POWER_LEVELS, ""))
         if power_levels is not None:

@@ -13,6 +13,7 @@ from collections import deque
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.rooms.partial import Partial
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import RoomRow, StaleRoomError
 
@@ -44,6 +45,10 @@ class Room:
         self.joined_members = row.joined_members
         self.invited_members = row.invited_members
         self.checkpoint_ver = row.checkpoint_ver
+        #: What is special while only a part of the state is here; ``None`` for nearly all rooms.
+        self.partial: Partial | None = None
+        #: Where the state of a room that was joined with a part of it was complete, else 0.
+        self.full_since = row.full_since
         #: Whether the room has a row in the database, queued writes counted.
         self.stored = stored
         self.tips = tips
@@ -77,6 +82,7 @@ class Room:
             joined_members=self.joined_members,
             invited_members=self.invited_members,
             checkpoint_ver=self.checkpoint_ver,
+            full_since=self.full_since,
         )
 
     async def settle(self) -> None:
@@ -158,6 +164,11 @@ class Room:
             member = self.members.get(key[1]) if key[0] == MEMBER else None
             if member is not None and member.nid == stored.nid:
                 self.members[key[1]] = stored
+
+
+def may_be_joined(room: Room, member: StoredEvent | None) -> bool:
+    """Whether somebody with this member event is joined, as far as it is known who is."""
+    return membership_of(member) == "join" or (member is None and room.partial is not None)
 
 
 def membership_of(stored: StoredEvent | None) -> str:

@@ -8,17 +8,22 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from functools import partial
 
-from homeserver.errors import not_found
+from homeserver.errors import MatrixError, not_found
 from homeserver.protocol.ids import is_room_id
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.partial import Partial
 from homeserver.rooms.room import RECENT_EVENTS, Room
 from homeserver.storage import events as event_storage
+from homeserver.storage import partial_joins
 from homeserver.storage import rooms as room_storage
 from homeserver.storage import state as state_storage
 from homeserver.storage.database import Database
 from homeserver.storage.numbers import Sequence
 from homeserver.storage.rooms import RoomRow
+
+#: How long somebody waits for the rest of a room's state, in seconds.
+_PATIENCE_S = 300.0
 
 
 class Rooms:
@@ -81,6 +86,21 @@ class Rooms:
                 if not room.broken and self._rooms.get(room.nid) is room:
                     yield room
                     return
+
+    async def whole(self, room: Room, patience: float = _PATIENCE_S) -> Room:
+        """The room with its whole state, for which this waits where only a part of it is here.
+
+        Raises a ``MatrixError`` of status 504 when that takes more than ``patience`` seconds.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                while room.partial is not None:
+                    await room.partial.over.wait()
+                    room = await self.by_nid(room.nid)
+                await room.settle()
+        except TimeoutError:
+            raise MatrixError(504, "M_UNKNOWN", "The state of the room is still being fetched") from None
+        return room
 
     def is_in(self, room: Room) -> bool:
         """Whether this server has a joined member in the room."""
@@ -156,6 +176,7 @@ class Rooms:
         room.changes_since_checkpoint = await state_storage.count_changes(
             self._db.read, nid, row.epoch, row.checkpoint_ver
         )
+        await self._load_partial(room, before)
         if before is not None:
             # Whoever waits for the lock of the room as it was must not decide beside those who have it now.
             room.lock = before.lock
@@ -164,10 +185,18 @@ class Rooms:
         self._let_go()
         return room
 
+    async def _load_partial(self, room: Room, before: Room | None) -> None:
+        """Whether only a part of the state is here; who waited at the room as it was looks again."""
+        row = await partial_joins.of_room(self._db.read, room.nid)
+        if row is not None:
+            room.partial = Partial(row.join_nid, row.resident, row.received)
+        if before is not None and before.partial is not None:
+            before.partial.over.set()
+
     def _let_go(self) -> None:
         while len(self._rooms) > self._capacity:
             nid, room = next(iter(self._rooms.items()))
-            if room.lock.locked() or room.unsettled:
+            if room.lock.locked() or room.unsettled or room.partial is not None:
                 self._rooms.move_to_end(nid)
                 return
             del self._rooms[nid]

@@ -68,8 +68,12 @@ class StateStore:
                     keys[key] = user_id
         if not keys:
             return
+        epoch = room.epoch
         nids = await state.current_values(self._db.read, room.nid, list(keys))
         stored = await self._events.by_nids(list(nids.values()))
+        if room.epoch != epoch:  # the state has been replaced while it was read
+            await self.load_members(room, keys.values())
+            return
         for key, user_id in keys.items():
             _note(room, user_id, stored[nids[key]] if key in nids else None)
 
@@ -101,6 +105,14 @@ class StateStore:
         await room.settle()
         whole = await self._version(room, base_ver)
         _apply(whole, difference)
+        return whole
+
+    async def without_members(self, room: Room, ref: int) -> dict[int, int]:
+        """The state at a reference but for memberships; its cost does not grow with the members."""
+        whole = {stored.key_nid or 0: stored.nid for stored in room.state.values()}
+        difference = await self.difference(room, ref, room.state_ver)
+        names = await self._keys.names(list(difference))
+        _apply(whole, {key: nid for key, nid in difference.items() if names[key][0] != MEMBER})
         return whole
 
     async def events_at(self, room: Room, ref: int) -> dict[StateKey, StoredEvent]:
@@ -192,7 +204,8 @@ class StateStore:
         epoch, start = room.epoch, room.epoch_start
         while epoch and ver < start:
             epoch -= 1
-            start = await state.first_version(self._db.read, room.nid, epoch) or 0
+            # One that another took the place of has left nothing.
+            start = await state.first_version(self._db.read, room.nid, epoch) or start
         return epoch
 
     async def _flatten(self, ref: int) -> tuple[int, Difference]:

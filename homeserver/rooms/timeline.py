@@ -24,6 +24,7 @@ from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import Difference, StateStore
 from homeserver.storage import append as append_storage
 from homeserver.storage import events as event_storage
+from homeserver.storage import partial_joins
 from homeserver.storage import state as state_storage
 from homeserver.storage.append import Also, Append, Redacted
 from homeserver.storage.database import Database
@@ -35,7 +36,7 @@ from homeserver.storage.state import NO_EVENT, CurrentEntry, Overlay, StateChang
 from homeserver.tasks import Background
 
 #: How far an event is looked behind for extremities it takes the place of.
-_MAX_BEHIND_HIDDEN = 200
+MAX_BEHIND_HIDDEN = 200
 
 
 class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -54,6 +55,8 @@ class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
     missing: tuple[str, ...] = ()
     #: What ``state_before`` refers to, when that may not be stored yet.
     overlay: Overlay | None = None
+    #: Who can tell the state before it, where that is a guess (in a room with a part of its state).
+    origin: str | None = None
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -155,6 +158,11 @@ class Timeline:
         self, room: Room, batch: Append, placed: list[StoredEvent]
     ) -> asyncio.Future[list[StoredEvent]]:
         """Queue a finished batch whose effects are in ``room`` already."""
+        if room.partial is not None and not room.servers.get(self._server_name):
+            # Nobody is left here to need the rest, and nobody there would give it.
+            batch.also.append(partial(partial_joins.remove, room_nid=room.nid))
+            room.partial.over.set()
+            room.partial = None
         batch.room = room.row()
         stored_here = (*batch.new, *batch.placed)
         key_nids = {change.key_nid for change in batch.changes} | {one.key_nid or 0 for one in stored_here}
@@ -220,6 +228,8 @@ class Timeline:
         if not stored.sent_here:
             batch.arrived.append(stored.id)
         batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)
+        if room.partial is not None:
+            batch.also.append(room.partial.note(stored, addition.origin))
         return stored
 
     async def _numbered(self, room: Room, addition: Addition, batch: Append) -> StoredEvent:
@@ -311,7 +321,7 @@ class Timeline:
         """Events that an event builds on by way of refused ones, which took no extremity's place."""
         behind: set[str] = set()
         wanted = set(event.prev_events)
-        while wanted and len(behind) < _MAX_BEHIND_HIDDEN:
+        while wanted and len(behind) < MAX_BEHIND_HIDDEN:
             found = (await self._events.by_ids(sorted(wanted))).values()
             wanted = {prev for stored in found if stored.hidden for prev in stored.event.prev_events} - behind
             behind |= wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from homeserver.protocol.events import StateKey
@@ -44,10 +45,22 @@ class Keys:
             return nid
         if key in self._nids:  # another task was given a number for it meanwhile
             return self._nids[key]
-        nid = self._numbers.next()
-        self._remember(nid, key)
-        self._unwritten[nid] = key
-        return nid
+        return self._give_number(key)
+
+    async def intern_all(self, keys: Iterable[StateKey]) -> None:
+        """Have numbers for many keys at hand, with a query for each type and not for each key."""
+        unknown: defaultdict[str, list[str]] = defaultdict(list)
+        for type_, state_key in keys:
+            if (type_, state_key) not in self._nids:
+                unknown[type_].append(state_key)
+        for type_, state_keys in unknown.items():
+            found = await state.nids_of_keys(self._scan, type_, state_keys)
+            for state_key in state_keys:
+                key = (type_, state_key)
+                if state_key in found:
+                    self._remember(found[state_key], key)
+                elif key not in self._nids:
+                    self._give_number(key)
 
     async def names(self, nids: Sequence[int]) -> dict[int, StateKey]:
         """The keys of numbers."""
@@ -68,6 +81,12 @@ class Keys:
         """These are on disk now."""
         for nid in nids:
             self._unwritten.pop(nid, None)
+
+    def _give_number(self, key: StateKey) -> int:
+        nid = self._numbers.next()
+        self._remember(nid, key)
+        self._unwritten[nid] = key
+        return nid
 
     def _remember(self, nid: int, key: StateKey) -> None:
         if len(self._nids) >= _REMEMBERED:

@@ -34,6 +34,8 @@ class RoomRow(msgspec.Struct, frozen=True, gc=False):
     invited_members: int
     checkpoint_ver: int = 0
     published: bool = False
+    #: Where the state of a room that was joined with a part of it was complete; 0 for all others.
+    full_since: int = 0
 
 
 class LocalMembership(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +54,7 @@ class LocalMembership(msgspec.Struct, frozen=True, gc=False):
 
 _ROOM = """
     SELECT room_nid, room_id, version, epoch, state_ver, last_pos, depth, tips, joined_members,
-           invited_members, checkpoint_ver, published
+           invited_members, checkpoint_ver, published, full_since
     FROM rooms
 """
 

@@ -68,6 +68,18 @@ async def key_nid(r: Reader, key: StateKey) -> int | None:
     return nid
 
 
+async def nids_of_keys(r: Reader, type: str, state_keys: Sequence[str]) -> dict[str, int]:
+    """The integers of state keys of one type, those that have one."""
+    nids: dict[str, int] = {}
+    for start in range(0, len(state_keys), _CHUNK):
+        chunk = state_keys[start : start + _CHUNK]
+        rows = await r.fetch_in(
+            "SELECT state_key, key_nid FROM state_keys WHERE state_key IN $1 AND type = $2", chunk, type
+        )
+        nids.update((row[0], row[1]) for row in rows)
+    return nids
+
+
 async def keys_by_nid(r: Reader, nids: Sequence[int]) -> dict[int, StateKey]:
     """State keys by their integers."""
     keys: dict[int, StateKey] = {}

@@ -79,7 +79,7 @@ class DeviceListNews:
 
     async def _in_joined(self, moves: Moves, membership: LocalMembership, since: int, upto: int) -> None:
         room = await self._rooms.by_nid(membership.room_nid)
-        if room.state_ver <= since:
+        if max(room.state_ver, room.full_since) <= since:
             return
         if await self._is_new_to(room, membership, since, upto):
             encrypted = ("m.room.encryption", "") in room.state
@@ -90,7 +90,7 @@ class DeviceListNews:
 
     async def _is_new_to(self, room: Room, membership: LocalMembership, since: int, upto: int) -> bool:
         """Whether the user has come into the room, or its whole state anew, since a position."""
-        if room.epoch_start > since:
+        if max(room.epoch_start, room.full_since) > since:
             return True
         if membership.pos <= since:
             return False

@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from homeserver.protocol.filters import RoomEventFilter
+from homeserver.rooms.heroes import heroes, is_named
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.visibility import Visibility, only_events
 from homeserver.storage import account_data as account_data_storage
 from homeserver.storage import receipts as receipt_storage
-from homeserver.storage import rooms as room_storage
 from homeserver.storage.account_data import AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -31,7 +31,6 @@ from homeserver.sync.unread import Unread, as_json
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
 
-_HEROES = 5
 _PRIVATE = "m.read.private"
 
 
@@ -64,13 +63,19 @@ class RoomSections:
     ) -> dict[str, Any] | None:
         """A room the user is joined to; ``None`` when there is nothing to tell."""
         request, upto = reading.request, reading.now.pos
+        lazy = request.filter.room.state.lazy_load_members
+        if not lazy and (room.partial is not None or room.full_since > upto):
+            return None  # its members are not all here: it is shown when they are
         joined_since, since = await self._where_to_begin(reading, room, membership, upto)
+        is_whole_anew = since < room.full_since
+        if is_whole_anew and not lazy:
+            since = 0
         seen = since or await self._seen_before(reading, room, joined_since)
         window = await self._window(reading, room, seen, upto, joined_since, anew=since == 0)
         whole = since == 0 or request.full_state
         changes = await self._state(reading, room, window, since, upto, whole=whole)
-        heroes, summary = await self._summary(reading, room, window, changes, whole=whole)
-        also = [*heroes, reading.user_id] if whole else heroes
+        named_by, summary = await self._summary(reading, room, window, changes, whole=whole or is_whole_anew)
+        also = [*named_by, reading.user_id] if whole else named_by
         state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
         ephemeral, own_receipt = await self._ephemeral(reading, room, whole=since == 0)
         account_data = await self._account_data(reading, room, whole=since == 0)
@@ -165,7 +170,8 @@ class RoomSections:
         start = upto if reading.request.use_state_after else window.start
         told = {one.stored.nid for one in window.events}
         if whole:
-            return await self._changes.whole(room, start, upto, told, members=not wanted.lazy_load_members)
+            members = not wanted.lazy_load_members and room.partial is None
+            return await self._changes.whole(room, start, upto, told, members=members)
         return await self._changes.between(room, since, start, upto, told)
 
     async def _shown_state(
@@ -202,7 +208,7 @@ class RoomSections:
         needed = {one.stored.event.sender for one in window.events} | set(also)
         needed -= {stored.event.state_key for stored in told}
         pos = upto if request.use_state_after else window.start
-        members = await self._changes.members(room, pos, sorted(needed))
+        members = await self._changes.members(room, pos, needed, only_events(window.events))
         if not request.filter.room.state.include_redundant_members:
             members = self._lazy_members.not_sent(*device, members)
         in_timeline = [one for one in only_events(window.events) if one.event.type == MEMBER]
@@ -218,25 +224,14 @@ class RoomSections:
         )
         if not (whole or members_changed):
             return [], {}
-        summary: dict[str, Any] = {
-            "m.joined_member_count": room.joined_members,
-            "m.invited_member_count": room.invited_members,
-        }
-        if _is_named(room):
+        summary: dict[str, Any] = {}
+        if room.partial is None:
+            summary["m.joined_member_count"] = room.joined_members
+            summary["m.invited_member_count"] = room.invited_members
+        if is_named(room):
             return [], summary
-        heroes = await self._heroes(room, reading.user_id)
-        return heroes, {"m.heroes": heroes, **summary}
-
-    async def _heroes(self, room: Room, user_id: str) -> list[str]:
-        """Up to five members who can stand for the room's name: those present, else those who were."""
-        for memberships in (("join", "invite"), ("leave", "ban")):
-            found: list[tuple[int, str]] = []
-            for membership in memberships:
-                members = await room_storage.members(self._db.read, room.nid, membership, _HEROES + 1)
-                found += [(nid, member) for member, nid in members if member != user_id]
-            if found:
-                return [member for _, member in sorted(found)[:_HEROES]]
-        return []
+        found = [member for member, _ in await heroes(self._db.read, room, reading.user_id)]
+        return found, {"m.heroes": found, **summary}
 
     async def _timeline_and_state(
         self, reading: Reading, room: Room, window: Window, state: Sequence[StoredEvent]
@@ -324,9 +319,3 @@ def account_data_events(data: Iterable[AccountDatum]) -> list[dict[str, Any]]:
 def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:
     event = stored.event
     return wanted.allows_event(event.type, event.sender, event.room_id, lambda: event.content)
-
-
-def _is_named(room: Room) -> bool:
-    name = room.state_event("m.room.name")
-    alias = room.state_event("m.room.canonical_alias")
-    return bool((name and name.content.get("name")) or (alias and alias.content.get("alias")))

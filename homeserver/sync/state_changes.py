@@ -6,11 +6,12 @@ held to be true at the time, whatever forks there were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.partial import members_cited_by
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.state_store import StateStore
 from homeserver.storage import state as state_storage
@@ -70,11 +71,21 @@ class StateChanges:
             values |= {key: nid for key, nid in later.items() if names[key][0] != MEMBER}
         return Changes(await self._load(values.values()), True)
 
-    async def members(self, room: Room, pos: int, user_ids: Iterable[str]) -> list[StoredEvent]:
-        """The member events of some users, as they were at a position."""
+    async def members(
+        self, room: Room, pos: int, user_ids: Collection[str], told: Sequence[StoredEvent]
+    ) -> list[StoredEvent]:
+        """The member events of some users, as they were at a position.
+
+        While members are missing from the room's state, those of senders of the events ``told``
+        are what these cite.
+        """
         ref = min(pos, room.state_ver)
-        found = [await self._states.event_at(room, ref, (MEMBER, user_id)) for user_id in user_ids]
-        return [stored for stored in found if stored is not None]
+        found = [await self._states.event_at(room, ref, (MEMBER, user_id)) for user_id in sorted(user_ids)]
+        members = [stored for stored in found if stored is not None]
+        if room.partial is not None and len(members) < len(user_ids):
+            missing = set(user_ids) - {stored.event.state_key for stored in members}
+            members += await members_cited_by(self._events, told, missing)
+        return members
 
     async def _without_members(self, room: Room, pos: int) -> dict[int, int]:
         """The state at a position but for memberships: that of now, with its changes undone."""

@@ -13,7 +13,7 @@ from homeserver.clock import Clock
 from homeserver.errors import forbidden
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.edus import RemoteEdus
-from homeserver.rooms.room import Room, membership_of
+from homeserver.rooms.room import Room, may_be_joined, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
 from homeserver.sync.notifier import Notifier
@@ -81,7 +81,7 @@ class Typing:
         room = await self._rooms.find(room_id)
         if room is None or not self._rooms.is_in(room):
             return
-        if membership_of(await self._states.member(room, user_id)) == "join":
+        if may_be_joined(room, await self._states.member(room, user_id)) and origin in room.servers:
             self._set(room, user_id, typing, _REMOTE_TIMEOUT_MS)
 
     def changed(self, room_nids: Collection[int], since: int) -> set[int]:

@@ -31,6 +31,7 @@ class Elsewhere(RemoteRooms):
         self.world = world
         shared = wire_shared_rooms(world.core, self, Trusting())
         self.inbound, self.adoption = shared.inbound, shared.adoption
+        self.completion = shared.completion
 
     async def sends(self, event: Event) -> StoredEvent:
         """Have the server under test receive an event."""
