@@ -26,12 +26,14 @@ from client_api.push_rules import PushRulesApi
 from client_api.rooms import RoomsApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
+from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
 from homeserver.web import Access, Route
 
 _PUBLIC, _MAYBE = Access.PUBLIC, Access.USER_OR_NOBODY
+_BY_SECRET = "/_synapse/admin/v1/register"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class ClientApi:
 
     discovery: DiscoveryApi
     accounts: AccountApi
+    shared_secret: SharedSecretApi
     sessions: SessionApi
     devices: DeviceApi
     profile: ProfileApi
@@ -96,6 +99,8 @@ def _account_rows(api: ClientApi) -> list[Route]:
         ),
         Route("POST", "/_matrix/client/v3/register/email/requestToken", refuse, _PUBLIC),
         Route("POST", "/_matrix/client/v3/register/msisdn/requestToken", refuse, _PUBLIC),
+        Route("GET", _BY_SECRET, api.shared_secret.nonce, _PUBLIC, "registration"),
+        Route("POST", _BY_SECRET, api.shared_secret.register, _PUBLIC, "registration"),
         Route("GET", "/_matrix/client/v3/account/whoami", accounts.whoami),
         Route("POST", "/_matrix/client/v3/account/password", accounts.change_password, _MAYBE, "login"),
         Route("POST", "/_matrix/client/v3/account/password/email/requestToken", refuse, _PUBLIC),
@@ -198,6 +203,7 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("PUT", f"{room}/state/{{eventType}}", send.set_state, limit="message"),
         Route("PUT", f"{room}/state/{{eventType}}/{{stateKey}}", send.set_state, limit="message"),
         Route("PUT", f"{room}/send/{{eventType}}/{{txnId}}", send.send_message, limit="message"),
+        Route("POST", f"{room}/send/{{eventType}}", send.send_message_anew, limit="message"),
         Route("PUT", f"{room}/redact/{{eventId}}/{{txnId}}", send.redact, limit="message"),
         Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
         Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from homeserver.errors import bad_json, forbidden, invalid_param
+from homeserver.errors import bad_json, invalid_param
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
@@ -39,14 +39,16 @@ class SendApi:
     async def send_message(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/send/{eventType}/{txnId}``."""
         content, type_ = request.json(), _type(request)
-        sender, room_id = request.requester.user_id, request.params["roomId"]
 
         async def send(also: AlsoFor) -> StoredEvent:
-            if type_ == _REDACTION:
-                return await self._redact(request, content.pop("redacts", None), content, also)
-            return await self._send.send(room_id, Draft(sender, type_, content), also)
+            return await self._message(request, type_, content, also)
 
-        return await self._once(request, f"send {room_id} {type_}", send)
+        return await self._once(request, f"send {request.params['roomId']} {type_}", send)
+
+    async def send_message_anew(self, request: Request) -> Reply:
+        """``POST /rooms/{roomId}/send/{eventType}``: as often as it is asked for."""
+        stored = await self._message(request, _type(request), request.json(), None)
+        return {"event_id": stored.id}
 
     async def redact(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``."""
@@ -74,8 +76,16 @@ class SendApi:
         stored = await self._send.send(room_id, Draft(sender, type_, content, state_key=state_key))
         return {"event_id": stored.id}
 
+    async def _message(
+        self, request: Request, type_: str, content: dict[str, Any], also: AlsoFor | None
+    ) -> StoredEvent:
+        if type_ == _REDACTION:
+            return await self._redact(request, content.pop("redacts", None), content, also)
+        draft = Draft(request.requester.user_id, type_, content)
+        return await self._send.send(request.params["roomId"], draft, also)
+
     async def _redact(
-        self, request: Request, event_id: object, content: dict[str, Any], also: AlsoFor
+        self, request: Request, event_id: object, content: dict[str, Any], also: AlsoFor | None
     ) -> StoredEvent:
         if not isinstance(event_id, str):
             raise bad_json("A redaction needs the id of an event in 'redacts'")
@@ -98,5 +108,5 @@ class SendApi:
 def _type(request: Request) -> str:
     type_ = request.params["eventType"]
     if type_ == "m.room.create":
-        raise forbidden("A room is created only once")
+        raise invalid_param("A room is created only once")
     return type_

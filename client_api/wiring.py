@@ -22,6 +22,7 @@ from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
+from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
@@ -36,6 +37,7 @@ from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redaction import RedactionRights
 from homeserver.rooms.transactions import Transactions
+from homeserver.users.shared_secret import SharedSecret
 
 
 def wire_client_api(
@@ -50,12 +52,19 @@ def wire_client_api(
     finding: Finding,
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
+    registration_secret: str | None = None,
 ) -> ClientApi:
-    """The modules that answer clients; the last two are what clients are told of the server."""
+    """The modules that answer clients.
+
+    Of the last three options clients are told the first two; who knows the third may register.
+    """
     return ClientApi(
         discovery=DiscoveryApi(default_room_version=default_room_version, public_base_url=public_base_url),
         accounts=AccountApi(
             people.accounts, people.sessions, people.registration, people.interactive_auth, actions.membership
+        ),
+        shared_secret=SharedSecretApi(
+            SharedSecret(registration_secret, core.clock), people.accounts, people.sessions, people.profiles
         ),
         sessions=SessionApi(people.accounts, people.sessions, public_base_url),
         devices=DeviceApi(people.sessions, people.interactive_auth),

@@ -93,10 +93,15 @@ class Events:
         }
 
     async def event_auth(self, request: Request) -> Reply:
-        """``GET /event_auth/{roomId}/{eventId}``."""
+        """``GET /event_auth/{roomId}/{eventId}``.
+
+        The create event is in it also where no event cites it, since v12: the room id does.
+        """
         room = await self._room(request)
         stored = await self._event_of(room, request.params["eventId"])
         chain = await self._replies.auth_chain([stored.nid])
+        if stored.nid != room.create.nid and room.create.nid not in chain:
+            chain.insert(0, room.create.nid)
         return Json(b'{"auth_chain":[' + b",".join(await self._replies.pdus(chain)) + b"]}")
 
     async def backfill(self, request: Request) -> Reply:

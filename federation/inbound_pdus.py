@@ -23,7 +23,7 @@ from homeserver.protocol.events import Event
 from homeserver.protocol.ids import MAX_ID_BYTES, is_event_id, is_room_id
 from homeserver.protocol.room_versions import V1, V12, RoomVersion
 from homeserver.protocol.signing import event_id_of
-from homeserver.rooms.inbound import Dropped, Inbound
+from homeserver.rooms.inbound import Dropped, Inbound, Unconnected
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -224,7 +224,12 @@ class InboundPdus:
         if not self._rooms.is_in(room):
             await self._receive_outside(room, pdu)
             return _event_id(pdu, room), {}
-        stored = await self._inbound.receive(origin, room_id, pdu)
+        try:
+            stored = await self._inbound.receive(origin, room_id, pdu)
+        except Unconnected as error:
+            # No fault of the event's own: an error would tell its sender never to send it again.
+            _log.info("PDU not connected", origin=origin, room_id=room_id, reason=str(error))
+            return _event_id(pdu, room), {}
         return stored.id, _error("The room does not allow the event") if stored.rejected else {}
 
     async def _receive_outside(self, room: Room, pdu: dict[str, Any]) -> None:
@@ -248,7 +253,13 @@ def _room_id(pdu: dict[str, Any]) -> str:
 
 
 def _event_id(pdu: dict[str, Any], room: Room | None) -> str | None:
-    """The id to answer for a PDU with, broken as it may be; without its room's version it is a good guess."""
+    """The id to answer for a PDU with, broken as it may be; without its room's version it is a good guess.
+
+    One that carries an id is known to its sender by that, whatever its room's version makes of it.
+    """
+    carried = pdu.get("event_id")
+    if isinstance(carried, str) and is_event_id(carried):
+        return carried
     rules: RoomVersion = room.rules if room else (V1 if "event_id" in pdu else V12)
     try:
         event_id: object = event_id_of(pdu, rules)

@@ -21,6 +21,7 @@ from homeserver.protocol.event_format import InvalidEvent, parse_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.protocol.signing import SigningKey, countersign_event
+from homeserver.rooms.dummy_events import DummyEvents
 from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.restricted_join import RestrictedJoin, allowed_rooms
 from homeserver.rooms.room import MEMBER, Room, membership_of
@@ -44,6 +45,7 @@ class Joins:
         rooms: Rooms,
         send: Send,
         inbound: Inbound,
+        dummy_events: DummyEvents,
         states: StateStore,
         restricted: RestrictedJoin,
         replies: StateReplies,
@@ -53,6 +55,7 @@ class Joins:
         self._rooms = rooms
         self._send = send
         self._inbound = inbound
+        self._dummy_events = dummy_events
         self._states = states
         self._restricted = restricted
         self._replies = replies
@@ -112,6 +115,8 @@ class Joins:
         omits_members = request.query_bool("omit_members")
         servers = sorted((await self._room(request)).servers)
         room, join = await self._take(request, "join")
+        if request.origin not in servers:
+            self._dummy_events.tie(room)
         if omits_members:
             state = await self._replies.state_of_few_members(room, join)
         else:

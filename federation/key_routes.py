@@ -40,8 +40,11 @@ class KeyRoutes:
         self._clock = clock
 
     async def own(self, request: Request) -> Reply:
-        """``GET /_matrix/key/v2/server``, also with a ``{keyId}``, which makes no difference."""
-        return self._own()
+        """``GET /_matrix/key/v2/server``, also with a ``{keyId}``, which makes no difference.
+
+        In canonical JSON: the signature is over these very bytes, but for itself.
+        """
+        return Json(encode(self._own()))
 
     async def query_one(self, request: Request) -> Reply:
         """``GET /_matrix/key/v2/query/{serverName}``."""

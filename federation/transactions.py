@@ -166,8 +166,11 @@ class Transactions:
 
 
 def _contents(body: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """PDUs and EDUs of a transaction, ``M_BAD_JSON`` for too many or none that are lists."""
-    pdus, edus = body.get("pdus", []), body.get("edus", [])
+    """PDUs and EDUs of a transaction, ``M_BAD_JSON`` for too many or none that are lists.
+
+    COMPAT: servers in Go (Dendrite) write an empty list as ``null``.
+    """
+    pdus, edus = (body[name] if body.get(name) is not None else [] for name in ("pdus", "edus"))
     if not isinstance(pdus, list) or not isinstance(edus, list):
         raise bad_json("'pdus' and 'edus' must be arrays")
     if len(pdus) > MAX_PDUS or len(edus) > MAX_EDUS:

@@ -248,6 +248,7 @@ async def open_federation_api(
             rooms=core.rooms,
             send=core.send,
             inbound=shared.inbound,
+            dummy_events=shared.dummy_events,
             states=core.states,
             restricted=RestrictedJoin(core.db, core.states, core.server_name),
             replies=replies,

@@ -102,6 +102,12 @@ def _registration_token(text: str, _folder: Path) -> str:
     return text
 
 
+def _secret(text: str, _folder: Path) -> str:
+    if len(text) < 8:
+        raise ValueError
+    return text
+
+
 def _key_id(text: str, _folder: Path) -> str:
     if not re.fullmatch(r"ed25519:[A-Za-z0-9_]{1,128}", text):
         raise ValueError
@@ -183,6 +189,10 @@ class Registration:
     tokens: tuple[
         Annotated[str, Rule("1 to 64 of the characters A-Z a-z 0-9 . _ ~ -", _registration_token)], ...
     ] = field(default=(), repr=False)
+    #: Who knows it may register anybody, administrators too, whatever the mode.
+    shared_secret: Annotated[str, Rule("a text of at least 8 characters", _secret)] | None = field(
+        default=None, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -250,6 +250,7 @@ def _for_clients(
         content=content,
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
+        registration_secret=config.registration.shared_secret,
     )
     return client_routes(api)
 

@@ -32,6 +32,7 @@ class SharedRooms:
     backfill: Backfill
     invites: Invites
     completion: Completion
+    dummy_events: DummyEvents
 
 
 def wire_shared_rooms(
@@ -128,4 +129,5 @@ def wire_shared_rooms(
             db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce
         ),
         completion=completion,
+        dummy_events=dummy_events,
     )

@@ -24,8 +24,8 @@ import structlog
 from aiohttp import ClientError, web
 
 from homeserver.bodies import T, decode_object, decode_struct
-from homeserver.errors import MatrixError, RemoteError, invalid_param, missing_param
-from homeserver.protocol.auth_rules import NotAllowed
+from homeserver.errors import MatrixError, RemoteError, bad_json, invalid_param, missing_param
+from homeserver.protocol.auth_rules import NotAllowed, NotAllowedToAnybody
 from homeserver.queries import parse_query
 from homeserver.ratelimit import RateLimiter
 from homeserver.routing import Router
@@ -433,6 +433,8 @@ def _error_response(error: Exception, http: web.BaseRequest, path: str) -> web.S
 def _as_matrix_error(error: Exception) -> MatrixError | None:
     if isinstance(error, MatrixError):
         return error
+    if isinstance(error, NotAllowedToAnybody):
+        return bad_json(str(error))
     if isinstance(error, NotAllowed):
         return MatrixError(403, "M_FORBIDDEN", str(error))
     if isinstance(error, RemoteError):

@@ -188,6 +188,7 @@ def test_a_file_that_is_not_there_or_not_text_says_so(tmp_path: Path) -> None:
         "registration: {mode: token, tokens: ['hunter2]}",
         "registration: {mode: token, tokens: [!hunter2 x]}",
         "registration: {mode: token, tokens: [!a!hunter2 x]}",
+        "registration: {shared_secret: hunter2}",
         "registration: hunter2",
         "log: {level: hunter2}",
     ],
@@ -198,7 +199,8 @@ def test_no_message_quotes_a_value(folder: Path, secret_line: str) -> None:
 
 def test_a_printed_configuration_keeps_its_secrets(folder: Path) -> None:
     text = SMALLEST.replace("inglenook.db", "postgresql://me:hunter2@db/x")
-    config = load(folder, text + "registration: {mode: token, tokens: [hunter2]}\n")
+    registration = "registration: {mode: token, tokens: [hunter2], shared_secret: hunter2hunter2}"
+    config = load(folder, f"{text}{registration}\n")
 
     assert config.registration.tokens == ("hunter2",)
     assert "hunter2" not in repr(config)

@@ -31,6 +31,9 @@ BEYOND_THE_LIST = {
     ("PUT", f"{_FEDERATION}/send_leave/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
 }
 BEYOND_THE_LIST |= {
+    ("POST", f"{_CLIENT}/rooms/{{roomId}}/send/{{eventType}}"): "as Synapse has it: without a transaction id",
+    ("GET", "/_synapse/admin/v1/register"): "how tools made for Synapse register users",
+    ("POST", "/_synapse/admin/v1/register"): "how tools made for Synapse register users",
     ("GET", "/_matrix/key/v2/server/{keyId}"): "older servers name a key",
     ("GET", "/_matrix/key/v2/query/{serverName}/{keyId}"): "older servers name a key",
 }

@@ -15,7 +15,13 @@ from typing import Any
 
 from homeserver.protocol import ids
 from homeserver.protocol.auth_membership import check_membership
-from homeserver.protocol.auth_state import NotAllowed, StateLookup, content_of, membership_of
+from homeserver.protocol.auth_state import (
+    NotAllowed,
+    NotAllowedToAnybody,
+    StateLookup,
+    content_of,
+    membership_of,
+)
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import (
     DEFAULTS,
@@ -27,7 +33,14 @@ from homeserver.protocol.power_levels import (
 )
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 
-__all__ = ["NotAllowed", "StateLookup", "auth_types_for", "check_against_state", "check_auth_events"]
+__all__ = [
+    "NotAllowed",
+    "NotAllowedToAnybody",
+    "StateLookup",
+    "auth_types_for",
+    "check_against_state",
+    "check_auth_events",
+]
 
 
 def auth_types_for(
@@ -250,7 +263,7 @@ def _check_power_levels(rules: RoomVersion, event: Event, create: Event, state: 
     _check_are_levels(rules, content)
     # 10.4
     if rules.hash_room_ids and not creators_of(create, rules).isdisjoint(content.get("users", {})):
-        raise NotAllowed("The power of the room's creators cannot be set.")
+        raise NotAllowedToAnybody("The power of the room's creators cannot be set.")
     # 10.5
     current = state("m.room.power_levels", "")
     if current is None:
@@ -269,14 +282,14 @@ def _check_are_levels(rules: RoomVersion, content: dict[str, Any]) -> None:
     # 10.1
     for name in DEFAULTS:
         if name in content and level_of(content[name], rules) is None:
-            raise NotAllowed(f"The power level {name} is not an integer.")
+            raise NotAllowedToAnybody(f"The power level {name} is not an integer.")
     # 10.2, 10.3
     for name in ("events", "notifications", "users"):
         levels = content.get(name, {})
         if not isinstance(levels, dict) or len(levels_in(levels, rules)) != len(levels):
-            raise NotAllowed(f"The power levels in {name} are not an object of integers.")
+            raise NotAllowedToAnybody(f"The power levels in {name} are not an object of integers.")
     if not all(_is_user_id(user_id) for user_id in content.get("users", ())):
-        raise NotAllowed("The power levels are given to something that is no user.")
+        raise NotAllowedToAnybody("The power levels are given to something that is no user.")
 
 
 def _check_changes(

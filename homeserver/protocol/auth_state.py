@@ -22,6 +22,10 @@ class NotAllowed(Exception):
     """The auth rules refuse an event; the message is one sentence that says which rule."""
 
 
+class NotAllowedToAnybody(NotAllowed):
+    """What an event says could not be said by anybody, whatever their power."""
+
+
 def content_of(event: Event) -> dict[str, Any]:
     """The content of an event, decoded.
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homeserver.protocol.event_format import parse_event
+from homeserver.protocol.event_format import check_short, parse_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import SigningKey, encode_base64, reference_hash, sign_event
@@ -88,4 +88,6 @@ def seal(pdu: Mapping[str, Any], rules: RoomVersion, server_name: str, key: Sign
     completed = dict(pdu)
     if not rules.event_id_is_hash:
         completed["event_id"] = f"${secrets.token_urlsafe(18)}:{server_name}"
-    return parse_event(sign_event(completed, rules, server_name, key), rules)
+    event = parse_event(sign_event(completed, rules, server_name, key), rules)
+    check_short(event)
+    return event

@@ -2,11 +2,13 @@
 
 Every forward extremity costs: states to resolve, here and at every other server.  A room
 whose forks do not meet by what people say in it gets an ``org.matrix.dummy_event`` from this server,
-as from Synapse.  Nobody is shown it.  A fork or two that the next message merges is left alone.
+as from Synapse.  Nobody is shown it.  A fork or two that the next message merges is left alone,
+unless a server has just joined that knows one side only.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -37,6 +39,9 @@ PATIENCE_SECONDS = 30.0
 #: How long a room is left alone afterwards, and where nobody here may send.
 PAUSE_SECONDS = 60.0
 NOBODY_SECONDS = 3600.0
+
+#: What a server gets to take in a room it has just joined; before that, events in it mean nothing to it.
+_TAKE_IN_SECONDS = 2.0
 
 _MAX_EVENTS = 60
 _MAX_SENDERS = 5
@@ -92,6 +97,20 @@ class DummyEvents:
         if is_time and now >= forked.not_before and not forked.merging:
             forked.merging = True
             self._background.start(self._merge(room.room_id, forked), f"forks of {room.room_id}")
+
+    def tie(self, room: Room) -> None:
+        """Name what a server that has just joined was not sent, in an event that it will be sent.
+
+        Its join may build on older events than there are: on those of its make_join.
+        """
+        if len(room.tips) > 1:
+            self._background.start(self._tie(room.room_id), f"tips of {room.room_id}")
+
+    async def _tie(self, room_id: str) -> None:
+        await asyncio.sleep(_TAKE_IN_SECONDS)
+        room = await self._rooms.get(room_id)
+        if len(room.tips) > 1:
+            await self._send_one(room)
 
     def _remember(self, room: Room) -> _Forked:
         forked = self._forked[room.nid] = _Forked()

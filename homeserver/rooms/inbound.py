@@ -27,6 +27,7 @@ from homeserver.rooms.outliers import (
     BULK,
     MissingAuthEvents,
     Outliers,
+    auth_chain_within,
     authorise_by_auth_events,
     in_auth_order,
 )
@@ -51,8 +52,16 @@ _CHECKED_AT_ONCE = 100
 _PARTS_UNDER_WAY = 4
 
 
+#: Each asks other servers for a state in vain; what comes after it most likely does so too.
+_MAX_UNCONNECTED = 3
+
+
 class Dropped(Exception):
     """A PDU that leaves no trace; the message says why."""
+
+
+class Unconnected(Dropped):
+    """A PDU dropped because what it builds on or cites cannot be had: it may come again after that."""
 
 
 class _Judged(msgspec.Struct, frozen=True, gc=False):
@@ -61,8 +70,8 @@ class _Judged(msgspec.Struct, frozen=True, gc=False):
     event: Event
     auth: Sequence[StoredEvent]
     gap: Gap | None
-    #: Its auth events do not allow it.
-    rejected: bool
+    #: Why its auth events do not allow it.
+    refusal: str | None
     #: The room's policy server, where there is one, has nothing against it.
     recommended: bool
 
@@ -183,12 +192,11 @@ class Inbound:
             return stored
         while True:
             epoch = room.epoch
-            auth = await self._auth_events(origin, room, event)
-            rejected = self._refusal_by_auth_events(room, event, auth)  # step 5
-            gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)  # step 6
+            auth, gap = await self._auth_events_and_gap(origin, room, event, fill_gap=fill_gap)
+            refusal = self._refusal_by_auth_events(room, event, auth)  # step 5
             recommended: Event | None = event
             policy_server = policy_server_of(room, event.type, event.state_key)
-            if policy_server is not None and not rejected:  # asked before the room lock is taken
+            if policy_server is not None and refusal is None:  # asked before the room lock is taken
                 recommended = await self._policy.recommended(policy_server, room.rules, event)
                 event = recommended or event
             async with self._rooms.lock(room.room_id) as room:  # noqa: PLR1704 - it may have been loaded anew
@@ -200,8 +208,8 @@ class Inbound:
                     return stored
                 if room.epoch != epoch:  # the room's state has become whole, and much was decided again
                     continue
-                judged = _Judged(event, auth, gap, rejected=rejected, recommended=recommended is not None)
-                addition = await self._addition(room, judged, stored)
+                judged = _Judged(event, auth, gap, refusal, recommended=recommended is not None)
+                addition, reason = await self._addition(room, judged, stored)
                 if stored is not None and stored.state_before is not None and addition.flags & REJECTED:
                     return stored
                 if hand_on:
@@ -211,22 +219,46 @@ class Inbound:
                 written = await self._timeline.stage(room, [addition])  # step 9
             if refused := addition.flags & (REJECTED | SOFT_FAILED):
                 _log.info(
-                    "event refused", event_id=event.event_id, origin=origin, rejected=refused == REJECTED
+                    "event refused",
+                    event_id=event.event_id,
+                    origin=origin,
+                    rejected=refused == REJECTED,
+                    reason=reason,
                 )
             return (await written)[0]
 
-    async def _addition(self, room: Room, judged: _Judged, outlier: StoredEvent | None) -> Addition:
-        """The event judged by the state before it, and by the room's current state."""
+    async def _auth_events_and_gap(
+        self, origin: str, room: Room, event: Event, *, fill_gap: bool
+    ) -> tuple[list[StoredEvent], Gap | None]:
+        """What an event is to be judged by (steps 5 and 6), as far as it was not here."""
+        try:
+            auth = await self._auth_events(origin, room, event)
+        except Unconnected:
+            # They may come with what it builds on, or with the state before it.
+            if not await self._unknown_prev_events(event):
+                raise
+            gap = await self._close_gap(origin, room, event, fill_gap=fill_gap)
+            return await self._auth_events(origin, room, event), gap
+        return auth, await self._close_gap(origin, room, event, fill_gap=fill_gap)
+
+    async def _addition(
+        self, room: Room, judged: _Judged, outlier: StoredEvent | None
+    ) -> tuple[Addition, str | None]:
+        """The event judged by the state before it and by the room's current state; why it is refused."""
         event, auth, gap = judged.event, judged.auth, judged.gap
         before, overlay = await self._state_before(room, event, gap)
         cited = cited_members(auth) if room.partial is not None else {}
         flags = 0
-        if judged.rejected or await self._refusal_at(room, event, before, cited):  # step 7
+        reason = judged.refusal or await self._refusal_at(room, event, before, cited)  # step 7
+        if reason is not None:
             flags = REJECTED
             event = msgspec.structs.replace(event, rejected=True)
-        elif not judged.recommended or await self._refusal_at(room, event, room.state_ver, cited):  # step 8
-            flags = SOFT_FAILED
-        return Addition(
+        else:
+            reason = await self._refusal_at(room, event, room.state_ver, cited)  # step 8
+            if not judged.recommended:
+                reason = "the room's policy server does not recommend it"
+            flags = 0 if reason is None else SOFT_FAILED
+        addition = Addition(
             event=event,
             auth_nids=tuple(stored.nid for stored in auth),
             state_before=before,
@@ -235,13 +267,14 @@ class Inbound:
             missing=gap.unknown if gap else (),
             overlay=overlay,
         )
+        return addition, reason
 
     async def _auth_events(self, origin: str, room: Room, event: Event) -> list[StoredEvent]:
         await self.fetch_auth_events(origin, room, [event])
         known = await self._events.by_ids(event.auth_events)
         missing = set(event.auth_events) - known.keys()
         if missing:
-            raise Dropped(f"{len(missing)} of its auth events cannot be had")
+            raise Unconnected(f"{len(missing)} of its auth events cannot be had")
         rejected = [stored.id for stored in known.values() if stored.rejected]
         if rejected:
             async with self._rooms.lock(room.room_id) as locked:
@@ -256,16 +289,24 @@ class Inbound:
                 if len(known) == len(set(event.auth_events)):
                     break
                 chain = await self._missing.auth_chain(server, room.room_id, event, known)
-                await self.store_outliers(room, chain)
+                await self.store_outliers(room, chain, cited_by=event)
 
-    async def store_outliers(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
-        """Check PDUs, judge them by their auth events and store them outside the timeline."""
+    async def store_outliers(
+        self, room: Room, pdus: Sequence[dict[str, Any]], *, cited_by: Event | None = None
+    ) -> dict[str, StoredEvent]:
+        """Check PDUs, judge them by their auth events and store them outside the timeline.
+
+        With ``cited_by`` only what is in that event's auth chain is kept: an answer may hold more.
+        """
         checked = await self.checked(room.rules, pdus)
         events = {
             event.event_id: event
             for event in checked
             if isinstance(event, Event) and event.room_id == room.room_id
         }
+        if cited_by is not None:
+            chain = auth_chain_within(cited_by, events)
+            events = {event_id: event for event_id, event in events.items() if event_id in chain}
         try:
             if len(events) <= BULK:
                 ordered = in_auth_order(events)
@@ -282,16 +323,16 @@ class Inbound:
                 known |= await self._outliers.store(room.nid, room.rules, part, room.create.event)
         return known
 
-    def _refusal_by_auth_events(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> bool:
+    def _refusal_by_auth_events(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> str | None:
+        """Why its auth events do not allow an event."""
         create = room.create.event if room.rules.hash_room_ids else None
         try:
             authorise_by_auth_events(room.rules, event, {stored.id: stored.event for stored in auth}, create)
         except MissingAuthEvents as error:  # all of them were given
             raise Dropped(str(error)) from error
         except NotAllowed as error:
-            _log.info("event rejected", event_id=event.event_id, reason=str(error))
-            return True
-        return False
+            return str(error)
+        return None
 
     async def _close_gap(self, origin: str, room: Room, event: Event, *, fill_gap: bool) -> Gap | None:
         """Have the events it builds on, or the state before it from another server; ``None``: no gap.
@@ -301,11 +342,7 @@ class Inbound:
         """
         unknown = await self._unknown_prev_events(event)
         if unknown and fill_gap:
-            for earlier in await self._events_before(origin, room, event):
-                try:
-                    await self._take(origin, room, earlier, fill_gap=False)
-                except (Dropped, RemoteError) as error:
-                    _log.info("missing event dropped", origin=origin, reason=str(error))
+            await self._take_events_before(origin, room, event)
             unknown = await self._unknown_prev_events(event)
         if not unknown:
             return None
@@ -314,8 +351,20 @@ class Inbound:
         try:
             state = await self._missing.state_before(origin, room, event, self.store_claimed)
         except RemoteError as error:
-            raise Dropped(f"what it builds on cannot be had: {error}") from error
+            raise Unconnected(f"what it builds on cannot be had: {error}") from error
         return Gap(unknown=tuple(unknown), state=state)
+
+    async def _take_events_before(self, origin: str, room: Room, event: Event) -> None:
+        """Take in what leads to an event, until too much of it cannot be placed either."""
+        unconnected = 0
+        for earlier in await self._events_before(origin, room, event):
+            try:
+                await self._take(origin, room, earlier, fill_gap=False)
+            except (Dropped, RemoteError) as error:
+                _log.info("missing event dropped", origin=origin, reason=str(error))
+                unconnected += isinstance(error, Unconnected)
+                if unconnected == _MAX_UNCONNECTED:
+                    return
 
     async def store_claimed(self, room: Room, pdus: Sequence[dict[str, Any]]) -> dict[str, StoredEvent]:
         """``store_outliers`` for what one server says, which another may say better."""
@@ -391,8 +440,10 @@ class Inbound:
         overlay = await self._states.overlay_on(room, room.state_ver, difference)
         return -overlay.nid, overlay
 
-    async def _refusal_at(self, room: Room, event: Event, ref: int, cited: Mapping[StateKey, Event]) -> bool:
-        """Whether the auth rules refuse an event at a state; ``cited`` stands in for what is not there."""
+    async def _refusal_at(
+        self, room: Room, event: Event, ref: int, cited: Mapping[StateKey, Event]
+    ) -> str | None:
+        """Why the auth rules refuse an event at a state; ``cited`` stands in for what is not there."""
         keys = auth_types_of(room.rules, event)
         state: dict[StateKey, Event] = {room.create.event.key: room.create.event, **cited}
         for key in keys:
@@ -402,9 +453,8 @@ class Inbound:
         try:
             check_against_state(room.rules, event, lambda type_, key: state.get((type_, key)))
         except NotAllowed as error:
-            _log.info("event not allowed", event_id=event.event_id, reason=str(error))
-            return True
-        return False
+            return str(error)
+        return None
 
 
 def _is_settled(stored: StoredEvent) -> bool:

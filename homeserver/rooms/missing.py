@@ -108,7 +108,7 @@ class Missing:
                 min_depth=min((stored.event.depth for stored in oldest), default=0),
             )
         except RemoteError as error:
-            _log.info("missing events not given", server=server, reason=error.message)
+            _log.debug("missing events not given", server=server, reason=error.message)
             return []
         return sorted(pdus[:_GAP_PAGE], key=_depth)
 
@@ -148,7 +148,7 @@ class Missing:
             try:
                 return await self._state_from(server, room, event, store)
             except RemoteError as error:
-                _log.info("state not given", server=server, event_id=event.event_id, reason=error.message)
+                _log.debug("state not given", server=server, event_id=event.event_id, reason=error.message)
                 failure = failure or error
         raise failure or RemoteError(origin, "nobody to ask", reachable=False, transient=True)
 
@@ -166,6 +166,7 @@ class Missing:
             needed = {*VITAL, *auth_types_of(room.rules, event)} & held
             if needed - {stored.event.key for stored in by_key.values()}:
                 raise RemoteError(server, "vital state cannot be had", reachable=True, transient=True)
+            _log.warning("state is incomplete", server=server, room_id=room.room_id)
         return ClaimedState(tuple(by_key.values()), state.whole)
 
     async def state_at(self, server: str, room: Room, event_id: str, store: StoreOutliers) -> ClaimedState:
@@ -190,8 +191,6 @@ class Missing:
             raise RemoteError(
                 server, f"{lacking} events of its state cannot be had", reachable=True, transient=True
             )
-        if lacking:
-            _log.warning("state is incomplete", server=server, room_id=room.room_id, lacking=lacking)
         return ClaimedState(tuple(known.values()), whole=not lacking)
 
     async def _state_ids(

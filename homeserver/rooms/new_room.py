@@ -50,11 +50,11 @@ class NewRoom(msgspec.Struct, frozen=True):
         return self.preset or ("public_chat" if self.visibility == "public" else "private_chat")
 
 
-#: ``join_rules`` and ``guest_access``; history is ``shared`` in all of them.
-_PRESETS: Mapping[Preset, tuple[str, str]] = {
-    "private_chat": ("invite", "can_join"),
-    "trusted_private_chat": ("invite", "can_join"),
-    "public_chat": ("public", "forbidden"),
+#: ``join_rules``, and whether guests may join; history is ``shared`` in all of them.
+_PRESETS: Mapping[Preset, tuple[str, bool]] = {
+    "private_chat": ("invite", True),
+    "trusted_private_chat": ("invite", True),
+    "public_chat": ("public", False),
 }
 
 _EVENT_LEVELS = {
@@ -180,12 +180,15 @@ def first_events(
 
 
 def _preset_state(preset: Preset) -> list[tuple[str, dict[str, Any]]]:
-    join_rule, guest_access = _PRESETS[preset]
-    return [
+    """``m.room.guest_access`` only where guests may join: without it they may not."""
+    join_rule, guests_may_join = _PRESETS[preset]
+    state: list[tuple[str, dict[str, Any]]] = [
         ("m.room.join_rules", {"join_rule": join_rule}),
         ("m.room.history_visibility", {"history_visibility": "shared"}),
-        ("m.room.guest_access", {"guest_access": guest_access}),
     ]
+    if guests_may_join:
+        state.append(("m.room.guest_access", {"guest_access": "can_join"}))
+    return state
 
 
 _LEVELS = ("m.room.power_levels", "")

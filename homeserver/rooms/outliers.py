@@ -77,6 +77,17 @@ def in_auth_order(events: Mapping[str, Event]) -> list[Event]:
         raise ValueError("events authorise each other in a circle") from error
 
 
+def auth_chain_within(event: Event, events: Mapping[str, Event]) -> set[str]:
+    """The ids of those of some events that another one is based on, directly or through others of them."""
+    chain: set[str] = set()
+    pending = [event]
+    while pending:
+        cited = [auth_id for auth_id in pending.pop().auth_events if auth_id in events]
+        pending += [events[auth_id] for auth_id in cited if auth_id not in chain]
+        chain.update(cited)
+    return chain
+
+
 class Outliers:
     """Judges and stores outliers."""
 

@@ -8,7 +8,7 @@ own users; so it is here that they are told apart.  Specification: client-server
 from __future__ import annotations
 
 from homeserver.errors import forbidden, not_found
-from homeserver.protocol.ids import server_name_of
+from homeserver.protocol.ids import is_event_id, server_name_of
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import membership_of
 from homeserver.rooms.rooms import Rooms
@@ -29,17 +29,22 @@ class RedactionRights:
 
         Users redact their own events, those with the room's redact level everybody's, and
         this server's administrators those of its users.  ``M_NOT_FOUND`` for an event that is
-        not in the room, wherever else it may be.
+        not in the room, wherever else it may be; but where other servers are in the room, one
+        that is not known here may be known there, and the redact level is enough.
         """
         room = await self._rooms.get(room_id)
         if membership_of(await self._states.member(room, user_id)) != "join":
             raise forbidden("You are not in this room")
         await room.settle()
-        target = await self._events.by_id(event_id)
+        target, levels = await self._events.by_id(event_id), room.power_levels
+        may_redact_all = levels.of_user(user_id) >= levels.redact
+        others = room.servers.keys() - {self._server_name}
+        if target is None and others and may_redact_all and is_event_id(event_id):
+            return
         if target is None or target.room_nid != room.nid:
             raise not_found("There is no such event to redact")
-        sender, levels = target.event.sender, room.power_levels
-        if sender == user_id or levels.of_user(user_id) >= levels.redact:
+        sender = target.event.sender
+        if sender == user_id or may_redact_all:
             return
         if not (is_admin and server_name_of(sender) == self._server_name):
             raise forbidden("You may not redact this event")

@@ -34,6 +34,9 @@ from homeserver.storage.database import Database, Transaction
 
 _log = structlog.get_logger()
 
+#: The largest integer that canonical JSON knows.
+_HIGHEST_LEVEL = 2**53 - 1
+
 _TOMBSTONE = "m.room.tombstone"
 _POWER_LEVELS = "m.room.power_levels"
 
@@ -88,7 +91,7 @@ class UpgradeRoom:
         rules = supported_version(new_version)
         old = await self._rooms.get(room_id)
         await self._check_permission(old, user_id)  # 1
-        content = create_content(rules, user_id, _kept_of_create(old), additional_creators)  # 2
+        content = create_content(rules, user_id, _kept_of_create(old, rules), additional_creators)  # 2
         aliases = await room_storage.aliases_of(self._db.read, room_id)
         drafts = [
             Draft(
@@ -144,7 +147,7 @@ def replacement_levels(
     """The power levels of the replacement, valid in its room version.
 
     ``create`` is the content of its ``m.room.create``.  Since v12 creators are not listed;
-    who was one in the old room is given 100 where the new one has no creators.
+    who was one in the old room stays above everybody else where the new one has no creators.
     """
     event = old.state_event(_POWER_LEVELS)
     if event is None:
@@ -159,8 +162,9 @@ def replacement_levels(
     if rules.hash_room_ids:
         creators = {user_id, *create.get("additional_creators", ())}
         users = {name: level for name, level in users.items() if name not in creators}
-    else:
-        users |= dict.fromkeys(old.power_levels.unbounded, 100)
+    elif old.power_levels.unbounded:
+        users = {name: min(level, _HIGHEST_LEVEL - 1) for name, level in users.items()}
+        users |= dict.fromkeys(old.power_levels.unbounded, _HIGHEST_LEVEL)
     content["users"] = users
     needed = content.get("events", {}).get(_TOMBSTONE, -1)
     return with_tombstone_level(rules, content, replace=needed <= content.get("state_default", 50))
@@ -181,10 +185,12 @@ def silent_levels(content: Mapping[str, Any], rules: RoomVersion) -> dict[str, A
     }
 
 
-def _kept_of_create(old: Room) -> dict[str, Any]:
+def _kept_of_create(old: Room, rules: RoomVersion) -> dict[str, Any]:
+    """Since v12 the predecessor's last event is not named: the room exists before the tombstone does."""
     create = old.create.event.content
     kept = {name: create[name] for name in ("type", "m.federate") if name in create}
-    return kept | {"predecessor": {"room_id": old.room_id, "event_id": old.tips[-1].id}}
+    last = {} if rules.hash_room_ids else {"event_id": old.tips[-1].id}
+    return kept | {"predecessor": {"room_id": old.room_id, **last}}
 
 
 def _transferred(old: Room, user_id: str, aliases: Sequence[str]) -> list[Draft]:

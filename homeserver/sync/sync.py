@@ -142,7 +142,7 @@ class Sync:
             "next_batch": str(now),
             "rooms": sections,
             "account_data": {"events": await self._account_data(request, own)},
-            "presence": {"events": await self._presence_events(request, rooms)},
+            "presence": {"events": await self._presence_events(request, rooms, changed)},
             "to_device": {"events": to_device},
             "device_lists": {"changed": changed, "left": left},
             "device_one_time_keys_count": counts.one_time_keys,
@@ -262,12 +262,18 @@ class Sync:
             events.append({"type": _PUSH_RULES, "content": content})
         return [event for event in events if request.filter.account_data.allows(event["type"])]
 
-    async def _presence_events(self, request: SyncRequest, rooms: UserRooms) -> list[dict[str, Any]]:
+    async def _presence_events(
+        self, request: SyncRequest, rooms: UserRooms, newly_seen: Collection[str]
+    ) -> list[dict[str, Any]]:
+        """Changes of presence, and that of users who are ``newly_seen`` whenever it changed."""
         wanted = request.filter.presence
         if wanted.allows_nothing or not self._presence.enabled:
             return []
         events: list[dict[str, Any]] = []
-        for presence in self._presence.changed(request.since_ephemeral)[:_MAX_PRESENCE]:
+        changed = self._presence.changed(request.since_ephemeral)
+        told = {presence.user_id for presence in changed}
+        changed += self._presence.there([user_id for user_id in newly_seen if user_id not in told])
+        for presence in changed[:_MAX_PRESENCE]:
             user_id = presence.user_id
             if request.since is None and presence.state == "offline":
                 continue

@@ -7,7 +7,7 @@ positions.  Specification: client-server API, "Presence"; server-server API, the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -174,6 +174,11 @@ class Presence:
                 break
             changed.append(presence)
         return changed
+
+    def there(self, user_ids: Iterable[str]) -> list[UserPresence]:
+        """Those of some users who are not offline."""
+        known = [self._users[user_id] for user_id in user_ids if user_id in self._users]
+        return [presence for presence in known if presence.state != "offline"]
 
     async def may_see(self, user_id: str, other: str) -> bool:
         """Whether a local user may know another's presence: who shares a room with them."""

@@ -61,9 +61,12 @@ class Witness:
 class AccountServer:
     """The server with its people, and a client to call it with."""
 
-    def __init__(self, core: Core, clock: FakeClock, registration: Registration) -> None:
+    def __init__(
+        self, core: Core, clock: FakeClock, registration: Registration, registration_secret: str | None = None
+    ) -> None:
         self.core = core
         self.clock = clock
+        self._registration_secret = registration_secret
         self.db = core.db
         self.witness = Witness()
         core.notifier.user_listeners.append(self.witness.announced.extend)
@@ -97,6 +100,7 @@ class AccountServer:
             encryption=encryption,
             content=wire_content_repository(self.core, Media(), None),
             public_base_url="https://a.org",
+            registration_secret=self._registration_secret,
         )
         return client_routes(api)
 
@@ -104,7 +108,7 @@ class AccountServer:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, token: str | None = None
     ) -> tuple[int, Any]:
         """Status and JSON of a request; ``path`` is absolute or below ``/_matrix/client/v3``."""
-        target = path if path.startswith(("/_matrix", "/.well-known")) else V3 + path
+        target = path if path.startswith(("/_matrix", "/_synapse", "/.well-known")) else V3 + path
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = self.client.request(method, URL(target, encoded=True), json=body, headers=headers)
         async with request as response:
@@ -133,12 +137,16 @@ async def nobody(*_: object) -> str:
 
 @asynccontextmanager
 async def account_server(
-    db: Database, mode: RegistrationMode = RegistrationMode.OPEN, tokens: Collection[str] = ()
+    db: Database,
+    mode: RegistrationMode = RegistrationMode.OPEN,
+    tokens: Collection[str] = (),
+    *,
+    registration_secret: str | None = None,
 ) -> AsyncIterator[AccountServer]:
     """A running server."""
     clock = FakeClock()
     core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
-    server = AccountServer(core, clock, Registration(db, clock, mode, tokens))
+    server = AccountServer(core, clock, Registration(db, clock, mode, tokens), registration_secret)
     dispatcher = Dispatcher(
         server.routes(),
         authenticate_user=server.sessions.authenticate,

@@ -22,10 +22,6 @@ MOST_SECONDS = 10.0
 
 #: Rows of an event that is kept although it is refused: itself, its edges, what its transaction was answered.
 STORED = 16
-#: Lines about an event on parents that cannot be had: neither they nor the state were given, it is refused.
-GAP = 3
-#: Lines about an event that the auth rules refuse.
-JUDGED = 2
 
 _QUIET = ("debug",)
 _numbers = itertools.count(1)
@@ -74,13 +70,14 @@ async def refused(
     queries: int = 1000,
     lines: int = 1,
     names: str | None = None,
+    reason: str = "",
 ) -> AsyncIterator[Seen]:
     """An attack that changes nothing, costs no more than this, and is logged.
 
     Rooms look as before and work; at most ``requests`` were made of others, ``queries`` of the
     database, and ``rows`` written (what a transaction was answered with is one); 1 to ``lines``
     lines say what happened, without a traceback, and one of them ``names`` it (the hostile
-    server's name).  Lines 0: nothing to say.
+    server's name) and the ``reason``.  Lines 0: nothing to say.
     """
     before = await _looks(scene)
     rows_before = await _row_counts(scene.here)
@@ -107,6 +104,7 @@ async def refused(
     assert len(asked_for) <= queries
     assert sum(seen.rows.values()) <= rows, seen.rows
     check_lines(seen.lines, lines, scene.evil.name if names is None else names)
+    assert not reason or any(reason in str(line.get("reason")) for line in seen.lines), seen.lines
     scene.evil.tells_the_truth()
     await scene.works()
 

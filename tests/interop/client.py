@@ -70,6 +70,8 @@ class View:
         self.devices_changed |= set(lists.get("changed", ()))
         self.devices_left |= set(lists.get("left", ()))
         self.to_device += reply.get("to_device", {}).get("events", [])
+        for event in reply.get("presence", {}).get("events", []):
+            self.presence[event["sender"]] = event["content"]["presence"]
         for room_id, room in rooms.get("join", {}).items():
             self.joined.add(room_id)
             self.left.discard(room_id)

@@ -9,6 +9,7 @@ from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.event_format import (
     MAX_EVENT_BYTES,
     InvalidEvent,
+    check_short,
     client_event,
     parse_event,
     stripped,
@@ -126,10 +127,10 @@ def test_broken_event_ids_in_v1_and_v2(event_id: Any) -> None:
     [
         ("type", MISSING),
         ("type", 5),
-        ("type", "é" * 128),
+        ("type", "é" * 256),
         ("state_key", None),
         ("state_key", 5),
-        ("state_key", "é" * 128),
+        ("state_key", "é" * 256),
         ("state_key", "\ud800"),
         ("type", "m.room\0.name"),
         ("state_key", "\0"),
@@ -181,6 +182,14 @@ def test_broken_event_ids_in_v1_and_v2(event_id: Any) -> None:
 def test_wrong_fields_are_refused(rules: RoomVersion, field: str, value: Any) -> None:
     with pytest.raises(InvalidEvent):
         parse_event(message(rules, **{field: value}), rules)
+
+
+@pytest.mark.parametrize("field", ["type", "state_key"])
+def test_more_bytes_than_characters_are_taken_from_others_and_not_made_here(field: str) -> None:
+    event = parse_event(message(V12, **{field: "é" * 255}), V12)
+    with pytest.raises(InvalidEvent, match=f"{field} is longer than 255 bytes"):
+        check_short(event)
+    check_short(parse_event(message(V12, **{field: "é" * 127}), V12))
 
 
 @every_version

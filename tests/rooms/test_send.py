@@ -130,8 +130,8 @@ async def test_state_is_set_by_both_forms_of_the_path(server: Server) -> None:
 
 async def test_state_that_no_client_may_set_is_refused(server: Server) -> None:
     room = await server.room()
-    assert await server.refused("PUT", f"{room}/state/m.room.create", {}) == (403, "M_FORBIDDEN")
-    assert await server.refused("PUT", f"{room}/send/m.room.create/1", {}) == (403, "M_FORBIDDEN")
+    assert await server.refused("PUT", f"{room}/state/m.room.create", {}) == (400, "M_INVALID_PARAM")
+    assert await server.refused("PUT", f"{room}/send/m.room.create/1", {}) == (400, "M_INVALID_PARAM")
     assert await server.refused("PUT", f"{room}/send/m.room.member/1", {}) == (403, "M_FORBIDDEN")
     forged = {"redacts": "$event"}
     assert await server.refused("PUT", f"{room}/state/m.room.redaction", forged) == (400, "M_INVALID_PARAM")

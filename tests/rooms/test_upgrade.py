@@ -36,13 +36,20 @@ async def errcode(work: Awaitable[Any]) -> tuple[int, str]:
 async def test_the_old_room_and_the_new_one_point_at_each_other(world: World, version: str) -> None:
     alice = world.user("alice", displayname="Alice")
     old = await world.public_room(alice, version=version, creation_content={"type": "m.space"})
-    last = await old.send(alice, "the last words")
     new = await upgraded(world, alice, old, "12")
     create = await new.content("m.room.create") or {}
-    assert create["predecessor"] == {"room_id": old.room_id, "event_id": last.id}
+    assert create["predecessor"] == {"room_id": old.room_id}
     assert (create["type"], create["room_version"]) == ("m.space", "12")
     assert (await old.content("m.room.tombstone") or {})["replacement_room"] == new.room_id
     assert await new.content("m.room.member", alice) == {"membership": "join", "displayname": "Alice"}
+
+
+async def test_before_v12_the_last_event_of_the_old_room_is_named(world: World) -> None:
+    alice = world.user("alice")
+    old = await world.public_room(alice, version="10")
+    last = await old.send(alice, "the last words")
+    create = await (await upgraded(world, alice, old, "11")).content("m.room.create") or {}
+    assert create["predecessor"] == {"room_id": old.room_id, "event_id": last.id}
 
 
 async def test_transferable_state_is_carried_over_and_people_are_not(world: World) -> None:
@@ -54,6 +61,7 @@ async def test_transferable_state_is_carried_over_and_people_are_not(world: Worl
         topic="Beer",
         initial_state=[
             InitialState("m.room.server_acl", {"allow": ["*"]}),
+            InitialState("m.room.guest_access", {"guest_access": "can_join"}),
             InitialState("org.example.custom", {"by": "alice"}),
         ],
     )
@@ -139,11 +147,15 @@ async def test_additional_creators_are_not_carried_over(world: World) -> None:
     assert (await new.live()).power_levels.of_user(bob) == 0
 
 
-async def test_creators_keep_a_level_where_there_are_none(world: World) -> None:
-    alice = world.user("alice")
-    old = await world.public_room(alice, version="12")
+async def test_creators_stay_above_all_others_where_there_are_none(world: World) -> None:
+    alice, bob, carol = (world.user(name) for name in ("alice", "bob", "carol"))
+    highest = 2**53 - 1
+    old = await world.public_room(
+        alice, version="12", power_level_content_override={"users": {bob: highest, carol: 30}}
+    )
     new = await upgraded(world, alice, old, "11", additional_creators=["@bob:here.example"])
-    assert (await new.content("m.room.power_levels") or {})["users"] == {alice: 100}
+    users = (await new.content("m.room.power_levels") or {})["users"]
+    assert users == {alice: highest, bob: highest - 1, carol: 30}
     await new.set_state(alice, "m.room.name", {"name": "still mine"})
 
 
