@@ -128,6 +128,8 @@ class Events:
             without=wanted.earliest_events[:_MAX_STARTS],
             with_starts=False,
             min_depth=wanted.min_depth,
+            # Who asks must have all that an event builds on, however long the branches behind it are.
+            nearest_first=True,
         )
         found.sort(key=lambda stored: (stored.event.depth, stored.pos or 0))
         pdus = await self._visible.pdus(room, request.origin, found)
@@ -193,8 +195,9 @@ async def walk_back(
     without: Iterable[str] = (),
     with_starts: bool = True,
     min_depth: int = 0,
+    nearest_first: bool = False,
 ) -> list[StoredEvent]:
-    """Up to ``limit`` events reached from ``starts`` by ``prev_events``, the deepest first.
+    """Up to ``limit`` events reached from ``starts`` by ``prev_events``: the deepest ones, or the nearest.
 
     Stops at events that are in ``without``, of another room, not part of the timeline or less
     deep than ``min_depth``, and does not include them; goes on behind rejected ones without
@@ -209,12 +212,14 @@ async def walk_back(
         for stored in (await lookup(wanted)).values():
             if stored.room_nid == room.nid and stored.state_before is not None:
                 walked += 1
-                heapq.heappush(pending, (-stored.event.depth, walked, stored))
+                order = 0 if nearest_first else -stored.event.depth
+                heapq.heappush(pending, (order, walked, stored))
         if not pending:
             break
         _, _, stored = heapq.heappop(pending)
         if stored.event.depth < min_depth:
-            break
+            wanted = []
+            continue
         if (with_starts or stored.id not in begun) and not stored.rejected:
             found.append(stored)
         wanted = [event_id for event_id in stored.event.prev_events if event_id not in seen]

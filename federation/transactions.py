@@ -45,7 +45,7 @@ MAX_AT_ONCE: Final = 10
 _MAX_RECEIPT_ROOMS: Final = 100
 
 #: How long the answer waits for rooms that are busy closing gaps.
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 8.0
 #: How long a repeated transaction is recognised.
 _REMEMBERED_MS: Final = 24 * 3600 * 1000
 _FORGET_EVERY_SECONDS: Final = 3600

@@ -28,7 +28,7 @@ def test_json_has_one_object_a_line(stream: io.StringIO) -> None:
     configure_logging("info", "json", stream)
 
     structlog.get_logger("homeserver.web").info("request", status=200)
-    logging.getLogger("aiohttp.server").warning("slow %s", "peer")
+    logging.getLogger("some.library").warning("slow %s", "peer")
 
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["event"], first["status"], first["level"]) == ("request", 200, "info")

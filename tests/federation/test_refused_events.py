@@ -113,6 +113,26 @@ async def test_a_walk_that_may_give_nothing_does_not_go_through_the_whole_room(h
     assert len(looked_up) <= 3
 
 
+async def test_of_missing_events_those_come_first_that_an_event_builds_on(
+    here: Server, there: Server
+) -> None:
+    """COMPAT: Synapse drops an event when one that it builds on is not in the answer."""
+    room_id, alice, bob = await shared_room(here, there)
+    aside = await unsent(there, room_id, message(bob, "aside"))
+    said = [await here.say(room_id, alice, str(number)) for number in range(15)]
+    await there.client.send_transaction(here.name, "aside", transaction(aside))
+    both = await here.say(room_id, alice, "both")
+    assert len(both.event.prev_events) == 2
+
+    pdus = await there.client.get_missing_events(
+        here.name, room_id, earliest_events=[said[0].id], latest_events=[both.id], limit=10
+    )
+
+    bodies = [pdu["content"].get("body") for pdu in pdus]
+    assert len(bodies) == 10
+    assert {"aside", "14"} <= set(bodies)
+
+
 async def test_a_server_that_is_banned_by_the_access_list_is_given_no_history(
     here: Server, there: Server
 ) -> None:
