@@ -215,10 +215,7 @@ class Hierarchy:
         for room in rooms:
             if room.room_id in may_know:
                 children = await self._children(room, suggested_only=suggested_only)
-                entry = _Entry(
-                    room.described() if isinstance(room, RoomSummary) else room.described, children
-                )
-                found[room.room_id] = (entry, may_know[room.room_id])
+                found[room.room_id] = (_entry(room, children), may_know[room.room_id])
         return found
 
     async def _described(self, place: _Place, *, suggested_only: bool) -> RemoteRoom | None:

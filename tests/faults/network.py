@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes import LOOPBACK, Server, free_port
+from tests.processes import LOOPBACK, Server
 
 _CHUNK = 64 * 1024
 _BREAKS_AFTER_BYTES = range(200, 12_000)
@@ -163,11 +163,6 @@ class Network:
                         return server.server_name
             await asyncio.sleep(0.01)
         return ""
-
-
-def public_port() -> int:
-    """A port for a proxy."""
-    return free_port()
 
 
 async def _pipe(

@@ -38,7 +38,7 @@ def islands(make_islands: MakeIslands) -> Islands:
     return make_islands(ours, ours, theirs)
 
 
-async def live(person: Client, room: str, everybody: list[Client], seconds: float, seed: int) -> list[str]:
+async def live(person: Client, room: str, seconds: float, seed: int) -> list[str]:
     """For a while, do what people with power 50 in a room do; the ids of the messages that were accepted."""
     chance = random.Random(seed)
     said: list[str] = []
@@ -61,7 +61,7 @@ async def live(person: Client, room: str, everybody: list[Client], seconds: floa
 
 
 async def all_live(people: list[Client], room: str, seconds: float) -> list[str]:
-    lives = [live(person, room, people, seconds, seed) for seed, person in enumerate(people)]
+    lives = [live(person, room, seconds, seed) for seed, person in enumerate(people)]
     return [event_id for said in await asyncio.gather(*lives) for event_id in said]
 
 

@@ -160,6 +160,16 @@ async def test_a_server_that_is_gone_costs_its_rooms_alone(tree: Tree, network: 
     assert await shown(tree.here, tree.alice, tree.rooms["root"]) == ["root", "r1", "s1"]
 
 
+async def test_what_a_server_tells_of_a_space_it_is_not_asked_for_again(here: Server, there: Server) -> None:
+    bob = there.user("bob")
+    space = await there.public_room(bob, name="space", version="11", **SPACE)
+    for number in range(5):
+        await put_in(there, space, bob, await there.public_room(bob, name=f"room {number}"))
+
+    assert len(await shown(here, here.user("alice"), space)) == 6
+    assert here.network.asked_for("/hierarchy/") == 1
+
+
 async def test_another_server_is_asked_once_in_a_while(tree: Tree, network: Network) -> None:
     await shown(tree.here, tree.alice, tree.rooms["root"])
     asked = network.asked_for("/hierarchy/")

@@ -19,7 +19,6 @@ from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import SigningKey, event_id_of, sign_event
-from homeserver.rooms.compose import references
 from homeserver.rooms.send import Draft
 from tests.remote import Server
 
@@ -122,10 +121,6 @@ class HostilePeer(Server):
         room = await self.room(room_id)
         found = await self.states.events_at(room, room.state_ver)
         return {key: stored.event for key, stored in found.items()}
-
-    async def refer_to(self, room_id: str, *events: Event) -> list[Any]:
-        """Events as ``prev_events`` and ``auth_events`` name them."""
-        return references(events, await self.rules(room_id))
 
     async def sends(self, to: Server, *pdus: Pdu, edus: list[Any] | None = None, id: str = "") -> Any:
         """One transaction; what each PDU is answered with, by event id."""
