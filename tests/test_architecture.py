@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
     "homeserver.__main__": ("homeserver.cli",),
-    "homeserver": (*COMMON, "homeserver.config_reader", "homeserver.users.requester"),
+    "homeserver.config": ("homeserver.config", *COMMON),
+    "homeserver": (*COMMON, "homeserver.users.requester"),
     "client_api.wiring": ("client_api", *COMMON, *DOMAIN, *WIRED),
     "client_api": (*COMMON, *DOMAIN),
     "federation.wiring": (

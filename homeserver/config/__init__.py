@@ -7,132 +7,36 @@ connection or creates a file.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from homeserver.config_reader import ConfigErrors, Mistake, Rule, read_file
-from homeserver.protocol.ids import is_server_name
-from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, ROOM_VERSIONS
-from homeserver.protocol.signing import decode_base64
+from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
+from homeserver.config.rules import (
+    AddressRange,
+    BaseUrl,
+    BindAddress,
+    Bytes,
+    DatabaseUrl,
+    DomainPattern,
+    Folder,
+    KeyId,
+    Port,
+    PublicKey,
+    ReadableFile,
+    RegistrationToken,
+    RoomVersionId,
+    Secret,
+    ServerName,
+    number,
+)
+from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.ratelimit import Limit
 
 __all__ = ["Config", "ConfigErrors", "Mistake", "load_config"]
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _number(kind: type[int] | type[float], minimum: float, maximum: float) -> Rule:
-    def parse(value: float, _folder: Path) -> float:
-        # Written so that "not a number" is refused too.
-        if not minimum <= value <= maximum:
-            raise ValueError
-        return value
-
-    name = "a whole number" if kind is int else "a number"
-    return Rule(f"{name} from {minimum} to {maximum}", parse, reads=kind)
-
-
-def _server_name(text: str, _folder: Path) -> str:
-    if not is_server_name(text):
-        raise ValueError
-    return text
-
-
-def _domain_pattern(text: str, folder: Path) -> str:
-    return "*." + _server_name(text[2:], folder) if text.startswith("*.") else _server_name(text, folder)
-
-
-def _base_url(text: str, _folder: Path) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError
-    return text.rstrip("/")
-
-
-def _readable_file(text: str, folder: Path) -> Path:
-    path = folder / text
-    if not text or not path.is_file() or not os.access(path, os.R_OK):
-        raise ValueError
-    return path
-
-
-def _database(text: str, folder: Path) -> str:
-    if text.startswith(("postgresql://", "postgres://")):
-        if not urlsplit(text).path.strip("/"):
-            raise ValueError
-        return text
-    path = text.removeprefix("sqlite://")
-    absolute = path != text
-    if not path or "://" in path or (absolute and not path.startswith("/")):
-        raise ValueError
-    return "sqlite://" + os.path.normpath(folder / ("/" + path.lstrip("/") if absolute else path))
-
-
-def _folder(text: str, folder: Path) -> Path:
-    path = folder / text
-    if not text or (path.exists() and not path.is_dir()):
-        raise ValueError
-    return path
-
-
-def _bind_address(text: str, _folder: Path) -> str:
-    return text if text == "localhost" else str(ipaddress.ip_address(text))
-
-
-def _network(text: str, _folder: Path) -> Network:
-    return ipaddress.ip_network(text)
-
-
-def _room_version(text: str, _folder: Path) -> str:
-    if text not in ROOM_VERSIONS:
-        raise ValueError
-    return text
-
-
-def _registration_token(text: str, _folder: Path) -> str:
-    # Specification: "Token-authenticated registration" and "Opaque identifiers".
-    if not re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", text):
-        raise ValueError
-    return text
-
-
-def _secret(text: str, _folder: Path) -> str:
-    if len(text) < 8:
-        raise ValueError
-    return text
-
-
-def _key_id(text: str, _folder: Path) -> str:
-    if not re.fullmatch(r"ed25519:[A-Za-z0-9_]{1,128}", text):
-        raise ValueError
-    return text
-
-
-def _public_key(text: str, _folder: Path) -> str:
-    if len(decode_base64(text)) != 32:
-        raise ValueError
-    return text.rstrip("=")
-
-
-ServerName: TypeAlias = Annotated[
-    str, Rule("a server name: a DNS name or IP address, with :port if need be, and no https://", _server_name)
-]
-DomainPattern: TypeAlias = Annotated[
-    str, Rule("a server name, or one with a leading *. for everything below it", _domain_pattern)
-]
-ReadableFile: TypeAlias = Annotated[
-    Path, Rule("the path of a file that exists and can be read", _readable_file)
-]
-AddressRange: TypeAlias = Annotated[
-    Network,
-    Rule("a range of addresses such as 10.0.0.0/8 or fd00::/8, with no bits set after the prefix", _network),
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +51,8 @@ class Tls:
 class Listener:
     """An address the server listens at, and what it answers there."""
 
-    port: Annotated[int, _number(int, 0, 65535)]
-    bind: Annotated[str, Rule("an IP address, or localhost", _bind_address)] = "127.0.0.1"
+    port: Port
+    bind: BindAddress = "127.0.0.1"
     tls: Tls | None = None
     #: Believe the last address in ``X-Forwarded-For``.
     behind_proxy: bool = False
@@ -170,9 +74,9 @@ def _listeners(listeners: tuple[Listener, ...], _folder: Path) -> tuple[Listener
 class OldSigningKey:
     """A key that events were signed with until ``expired_ts``, in milliseconds since the epoch."""
 
-    key_id: Annotated[str, Rule("the id of a key, such as ed25519:a_Ab12", _key_id)]
-    public_key: Annotated[str, Rule("an Ed25519 public key: 32 bytes in base64", _public_key)]
-    expired_ts: Annotated[int, _number(int, 0, 2**53 - 1)]
+    key_id: KeyId
+    public_key: PublicKey
+    expired_ts: Annotated[int, number(int, 0, 2**53 - 1)]
 
 
 def _old_signing_keys(keys: tuple[OldSigningKey, ...], _folder: Path) -> tuple[OldSigningKey, ...]:
@@ -186,21 +90,17 @@ class Registration:
     """Who may make an account through the client-server API."""
 
     mode: Literal["closed", "open", "token"] = "closed"
-    tokens: tuple[
-        Annotated[str, Rule("1 to 64 of the characters A-Z a-z 0-9 . _ ~ -", _registration_token)], ...
-    ] = field(default=(), repr=False)
+    tokens: tuple[RegistrationToken, ...] = field(default=(), repr=False)
     #: Who knows it may register anybody, administrators too, whatever the mode.
-    shared_secret: Annotated[str, Rule("a text of at least 8 characters", _secret)] | None = field(
-        default=None, repr=False
-    )
+    shared_secret: Secret | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """A token bucket: ``burst`` requests at once, then ``per_second`` of them."""
 
-    per_second: Annotated[float, _number(float, 0.001, 1_000_000)]
-    burst: Annotated[int, _number(int, 1, 1_000_000)]
+    per_second: Annotated[float, number(float, 0.001, 1_000_000)]
+    burst: Annotated[int, number(int, 1, 1_000_000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +129,7 @@ class Federation:
     enabled: bool = True
     verify_certificates: bool = True
     ca_file: ReadableFile | None = None
-    request_timeout: Annotated[float, _number(float, 1, 3_600)] = 60.0
+    request_timeout: Annotated[float, number(float, 1, 3_600)] = 60.0
     #: Whether other servers may read the list of published rooms.
     publish_room_list: bool = True
     allow_private_addresses: bool = False
@@ -269,16 +169,14 @@ class Limits:
     """Bounds on what a single request may cost."""
 
     #: Bytes of a request's body.
-    max_request_bytes: Annotated[int, _number(int, 65_536, 1_073_741_824)] = 10_485_760
+    max_request_bytes: Annotated[int, number(int, 65_536, 1_073_741_824)] = 10_485_760
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """What new rooms are made of."""
 
-    default_version: Annotated[
-        str, Rule(f"a room version in quotes: {', '.join(ROOM_VERSIONS)}", _room_version)
-    ] = DEFAULT_ROOM_VERSION.id
+    default_version: RoomVersionId = DEFAULT_ROOM_VERSION.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,21 +186,18 @@ class Presence:
     enabled: bool = True
 
 
-_Bytes: TypeAlias = Annotated[int, _number(int, 65_536, 2**50)]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """What people upload, and what is fetched for them from other servers; sizes in bytes."""
 
     #: ``load_config`` places the default beside the configuration file.
-    folder: Annotated[Path, Rule("the path of a folder, or of one that can be made", _folder)] = Path("media")
-    max_upload_bytes: _Bytes = 104_857_600
-    max_bytes_per_user: _Bytes | None = None
+    folder: Folder = Path("media")
+    max_upload_bytes: Bytes = 104_857_600
+    max_bytes_per_user: Bytes | None = None
     allow_remote: bool = True
-    max_remote_bytes: _Bytes = 104_857_600
-    remote_cache_bytes: _Bytes = 10_737_418_240
-    max_image_pixels: Annotated[int, _number(int, 1_000_000, 100_000_000)] = 40_000_000
+    max_remote_bytes: Bytes = 104_857_600
+    remote_cache_bytes: Bytes = 10_737_418_240
+    max_image_pixels: Annotated[int, number(int, 1_000_000, 100_000_000)] = 40_000_000
     unauthenticated_access: bool = False
 
     def __post_init__(self) -> None:
@@ -326,9 +221,7 @@ class Config:
     server_name: ServerName
     signing_key: ReadableFile
     #: ``sqlite:///absolute/path`` or ``postgresql://…``; may hold a password.
-    database: Annotated[
-        str, Rule("a path, sqlite:///ABSOLUTE/PATH or postgresql://USER:PASSWORD@HOST/DATABASE", _database)
-    ] = field(repr=False)
+    database: DatabaseUrl = field(repr=False)
     listeners: Annotated[
         tuple[Listener, ...],
         Rule(
@@ -337,9 +230,7 @@ class Config:
             reads=tuple[Listener, ...],
         ),
     ]
-    public_base_url: (
-        Annotated[str, Rule("a URL such as https://matrix.example.org, without ? or #", _base_url)] | None
-    ) = None
+    public_base_url: BaseUrl | None = None
     old_signing_keys: Annotated[
         tuple[OldSigningKey, ...],
         Rule(

@@ -1,7 +1,7 @@
 """Turns a YAML file into records and finds every mistake in it at once.
 
 What keys there are, and what each may hold, is said by the dataclasses handed in
-(``config.py``): this module only knows how to walk a file beside them.  It never
+(``config/__init__.py``): this module only knows how to walk a file beside them.  It never
 puts a value from the file into a message, because a value may be a secret.
 """
 
