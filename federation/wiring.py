@@ -128,55 +128,30 @@ async def open_federation(
     With ``omit_members`` rooms are joined with a part of their state first.
     ``old_keys`` are those this server signed with, ``trusted_key_servers`` the notaries it asks.
     """
-    clock, server_name, key = core.clock, core.server_name, core.signing_key
 
     def heard_from(peer: str) -> None:
         sender.peer_is_alive(peer)
 
     client = FederationClient(
         Transport(
-            server_name=server_name,
-            key=key,
+            server_name=core.server_name,
+            key=core.signing_key,
             exchange=exchange,
             timeout=timeout,
             heard_from=heard_from,
         )
     )
-    key_store = DatabaseKeyStore(core.db)
-    keyring = Keyring(
-        server_name=server_name,
-        own_keys=[key],
-        old_keys=[VerifyKey(old.key_id, old.verify_key_base64, old.expired_ts, True) for old in old_keys],
-        store=key_store,
-        fetch=client.get_server_keys,
-        notaries=list(trusted_key_servers),
-        query=client.query_keys_via_notary,
-        clock=clock,
-    )
+    keyring, key_routes = _keys(core, client, allows, old_keys, trusted_key_servers)
     closing.push_async_callback(keyring.close)
     verifier = KeyringVerifier(keyring)
     closing.push_async_callback(verifier.close)
-    key_routes = KeyRoutes(
-        server_name=server_name,
-        keys=[key],
-        old_keys=list(old_keys),
-        notary=Notary(
-            server_name=server_name,
-            keys=[key],
-            store=key_store,
-            refresh=keyring.refresh,
-            allows=allows,
-            clock=clock,
-        ),
-        clock=clock,
-    )
     sender = Sender(
         db=core.db,
         events=core.events,
         client=client,
         outbox_positions=await Sequence.open(core.db, "outbox"),
-        clock=clock,
-        server_name=server_name,
+        clock=core.clock,
+        server_name=core.server_name,
         allows=allows,
     )
     core.notifier.listeners.append(sender.new_events)
@@ -191,10 +166,47 @@ async def open_federation(
         key_routes=key_routes,
         sender=sender,
         authentication=ServerAuthentication(
-            server_name=server_name, keyring=keyring, heard_from=sender.peer_is_alive, allows=allows
+            server_name=core.server_name, keyring=keyring, heard_from=sender.peer_is_alive, allows=allows
         ),
         rooms=rooms,
     )
+
+
+def _keys(
+    core: Core,
+    client: FederationClient,
+    allows: Allows,
+    old_keys: Collection[OldKey],
+    trusted_key_servers: Collection[str],
+) -> tuple[Keyring, KeyRoutes]:
+    """Who knows the keys of other servers, and what tells them ours and, as a notary, each other's."""
+    store = DatabaseKeyStore(core.db)
+    keyring = Keyring(
+        server_name=core.server_name,
+        own_keys=[core.signing_key],
+        old_keys=[VerifyKey(old.key_id, old.verify_key_base64, old.expired_ts, True) for old in old_keys],
+        store=store,
+        fetch=client.get_server_keys,
+        notaries=list(trusted_key_servers),
+        query=client.query_keys_via_notary,
+        clock=core.clock,
+    )
+    notary = Notary(
+        server_name=core.server_name,
+        keys=[core.signing_key],
+        store=store,
+        refresh=keyring.refresh,
+        allows=allows,
+        clock=core.clock,
+    )
+    key_routes = KeyRoutes(
+        server_name=core.server_name,
+        keys=[core.signing_key],
+        old_keys=list(old_keys),
+        notary=notary,
+        clock=core.clock,
+    )
+    return keyring, key_routes
 
 
 async def open_federation_api(
@@ -221,20 +233,9 @@ async def open_federation_api(
     shared = federation.rooms
     replies = StateReplies(core.db, core.states)
     visible = VisibleEvents(states=core.states, events=core.events, keys=core.keys)
-    transactions = Transactions(
-        db=core.db,
-        rooms=core.rooms,
-        inbound=shared.inbound,
-        invites=shared.invites,
-        edu_receivers=edu_receivers,
-        background=core.background,
-        clock=core.clock,
-        patience=patience,
-    )
-    await transactions.start()
     return routes(
         keys=federation.key_routes,
-        transactions=transactions,
+        transactions=await _transactions(core, shared, edu_receivers, patience),
         events=Events(
             db=core.db,
             rooms=core.rooms,
@@ -244,17 +245,7 @@ async def open_federation_api(
             clock=core.clock,
             server_name=core.server_name,
         ),
-        joins=Joins(
-            rooms=core.rooms,
-            send=core.send,
-            inbound=shared.inbound,
-            dummy_events=shared.dummy_events,
-            states=core.states,
-            restricted=RestrictedJoin(core.db, core.states, core.server_name),
-            replies=replies,
-            server_name=core.server_name,
-            signing_key=core.signing_key,
-        ),
+        joins=_joins(core, shared, replies),
         invites=InviteEndpoints(
             rooms=core.rooms,
             inbound=shared.inbound,
@@ -298,6 +289,37 @@ async def open_federation_api(
             server_name=core.server_name,
         ),
     )
+
+
+def _joins(core: Core, shared: SharedRooms, replies: StateReplies) -> Joins:
+    return Joins(
+        rooms=core.rooms,
+        send=core.send,
+        inbound=shared.inbound,
+        dummy_events=shared.dummy_events,
+        states=core.states,
+        restricted=RestrictedJoin(core.db, core.states, core.server_name),
+        replies=replies,
+        server_name=core.server_name,
+        signing_key=core.signing_key,
+    )
+
+
+async def _transactions(
+    core: Core, shared: SharedRooms, edu_receivers: Mapping[str, ReceiveEdu], patience: float
+) -> Transactions:
+    transactions = Transactions(
+        db=core.db,
+        rooms=core.rooms,
+        inbound=shared.inbound,
+        invites=shared.invites,
+        edu_receivers=edu_receivers,
+        background=core.background,
+        clock=core.clock,
+        patience=patience,
+    )
+    await transactions.start()
+    return transactions
 
 
 def _addresses(settings: Settings) -> AddressPolicy:

@@ -43,16 +43,6 @@ def wire_shared_rooms(
     With ``omit_members`` rooms are joined with a part of their state first.
     """
     missing = Missing(remote, core.events, core.server_name)
-    dummy_events = DummyEvents(
-        db=core.db,
-        rooms=core.rooms,
-        states=core.states,
-        send=core.send,
-        clock=core.clock,
-        background=core.background,
-        server_name=core.server_name,
-    )
-    core.notifier.listeners.append(dummy_events.new_events)
     policy = Policy(remote, core.clock, core.server_name)
     core.send.policy = policy
     inbound = Inbound(
@@ -66,34 +56,8 @@ def wire_shared_rooms(
         verifier=verifier,
         policy=policy,
     )
-    adoption = Adoption(
-        db=core.db,
-        keys=core.keys,
-        outliers=core.outliers,
-        timeline=core.timeline,
-        positions=core.positions,
-        event_nids=core.event_nids,
-        server_name=core.server_name,
-    )
-    completion = Completion(
-        db=core.db,
-        rooms=core.rooms,
-        events=core.events,
-        inbound=inbound,
-        missing=missing,
-        remote=remote,
-        whole=WholeState(
-            db=core.db,
-            keys=core.keys,
-            events=core.events,
-            states=core.states,
-            timeline=core.timeline,
-            positions=core.positions,
-            server_name=core.server_name,
-        ),
-        background=core.background,
-        server_name=core.server_name,
-    )
+    adoption = _adoption(core)
+    completion = _completion(core, inbound, missing, remote)
     return SharedRooms(
         inbound=inbound,
         adoption=adoption,
@@ -129,5 +93,54 @@ def wire_shared_rooms(
             db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce
         ),
         completion=completion,
-        dummy_events=dummy_events,
+        dummy_events=_dummy_events(core),
     )
+
+
+def _adoption(core: Core) -> Adoption:
+    return Adoption(
+        db=core.db,
+        keys=core.keys,
+        outliers=core.outliers,
+        timeline=core.timeline,
+        positions=core.positions,
+        event_nids=core.event_nids,
+        server_name=core.server_name,
+    )
+
+
+def _completion(core: Core, inbound: Inbound, missing: Missing, remote: RemoteRooms) -> Completion:
+    whole = WholeState(
+        db=core.db,
+        keys=core.keys,
+        events=core.events,
+        states=core.states,
+        timeline=core.timeline,
+        positions=core.positions,
+        server_name=core.server_name,
+    )
+    return Completion(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        inbound=inbound,
+        missing=missing,
+        remote=remote,
+        whole=whole,
+        background=core.background,
+        server_name=core.server_name,
+    )
+
+
+def _dummy_events(core: Core) -> DummyEvents:
+    dummy_events = DummyEvents(
+        db=core.db,
+        rooms=core.rooms,
+        states=core.states,
+        send=core.send,
+        clock=core.clock,
+        background=core.background,
+        server_name=core.server_name,
+    )
+    core.notifier.listeners.append(dummy_events.new_events)
+    return dummy_events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from homeserver.protocol.auth_rules import check_against_state
@@ -78,8 +78,32 @@ class Adoption:
         check_against_state(room.rules, join, lambda type_, key: allowing.get((type_, key)))
         join_key = await self._keys.intern(join.key)
         known_here = await room_storage.local_memberships_in(self._db.read, room.nid)
+        auth_nids = tuple(known[event_id].nid for event_id in join.auth_events)
+        stored_join, batch = self._import(
+            room, join, new, state=by_key, join_key=join_key, auth_nids=auth_nids
+        )
+        _leave_out_unchanged(batch, known_here, join.sender)
+        if incomplete is not None:
+            self._begin_partial(room, batch, stored_join, incomplete)
+        written = self._timeline.write(room, batch, [stored_join])
+        # Until then the disk does not know them.
+        written.add_done_callback(lambda _: _let_go_of_members(room))
+        return written
 
-        # Nothing is awaited from here on: what follows happens at once.
+    def _import(
+        self,
+        room: Room,
+        join: Event,
+        new: list[StoredEvent],
+        *,
+        state: Mapping[tuple[str, str], StoredEvent],
+        join_key: int,
+        auth_nids: tuple[int, ...],
+    ) -> tuple[StoredEvent, Append]:
+        """Give the room in memory this state with the join on top; the join, and what to write.
+
+        Awaits nothing, and nothing may be awaited until it is written: it happens at once.
+        """
         batch = Append(
             expected_last_pos=room.last_pos if room.stored else None,
             keys=self._outliers.unwritten_keys(new),
@@ -91,7 +115,7 @@ class Adoption:
         _empty(room, imported)
         changes = [
             Change(key=key, key_nid=stored.key_nid or 0, new=stored, old=None)
-            for key, stored in by_key.items()
+            for key, stored in state.items()
         ]
         self._timeline.change_state(room, batch, changes, imported)
         stored_join = StoredEvent(
@@ -102,23 +126,14 @@ class Adoption:
             flags=0,  # the server it was sent to hands it on to the others
             state_before=imported,
             state_after=joined,
-            auth_nids=tuple(known[event_id].nid for event_id in join.auth_events),
+            auth_nids=auth_nids,
             key_nid=join_key,
         )
-        old = by_key.get(join.key)
+        old = state.get(join.key)
         self._timeline.change_state(
             room, batch, [Change(key=join.key, key_nid=join_key, new=stored_join, old=old)], joined
         )
         batch.entries = list({entry.key_nid: entry for entry in batch.entries}.values())
-        newest = {membership.user_id: membership for membership in batch.local_memberships}
-        # For those whose membership is what it was, nothing has happened, least of all to what they forgot.
-        batch.local_memberships = [
-            membership
-            for user_id, membership in newest.items()
-            if user_id == join.sender or known_here.get(user_id) != membership.membership
-        ]
-        if incomplete is not None:
-            self._begin_partial(room, batch, stored_join, incomplete)
         batch.new.append(stored_join)
         batch.missing.extend((event_id, joined) for event_id in join.prev_events)
         room.tips = (stored_join,)
@@ -127,10 +142,7 @@ class Adoption:
         room.recent.clear()
         room.recent_after = imported
         room.remember(stored_join)
-        written = self._timeline.write(room, batch, [stored_join])
-        # Until then the disk does not know them.
-        written.add_done_callback(lambda _: _let_go_of_members(room))
-        return written
+        return stored_join, batch
 
     async def _known(
         self, room: Room, events: Sequence[Event], create: Event
@@ -179,6 +191,16 @@ def state_by_key(state: Iterable[StoredEvent]) -> dict[tuple[str, str], StoredEv
         if by_key.setdefault(stored.event.key, stored) is not stored:
             raise Unacceptable("the state has two events for one key")
     return by_key
+
+
+def _leave_out_unchanged(batch: Append, known_here: Mapping[str, str], joined: str) -> None:
+    """For those whose membership is what it was, nothing has happened, least of all to what they forgot."""
+    newest = {membership.user_id: membership for membership in batch.local_memberships}
+    batch.local_memberships = [
+        membership
+        for user_id, membership in newest.items()
+        if user_id == joined or known_here.get(user_id) != membership.membership
+    ]
 
 
 def _let_go_of_members(room: Room) -> None:

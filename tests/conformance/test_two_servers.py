@@ -85,7 +85,8 @@ async def test_an_invitation_is_rejected_over_and_over(towns: Towns) -> None:
         await bob.is_invited(room)
         await bob.leave(room)
         await bob.is_out(room)
-        await alice.sees_membership(room, bob.user_id, "leave")
+        member = await alice.sees_membership(room, bob.user_id, "leave")
+        assert member["sender"] == bob.user_id
 
 
 async def test_an_invitation_to_an_empty_room_is_rejected(towns: Towns) -> None:
@@ -95,6 +96,7 @@ async def test_an_invitation_to_an_empty_room_is_rejected(towns: Towns) -> None:
     await alice.leave(room)
     await bob.leave(room)
     await bob.is_out(room)
+    assert room not in bob.view.invites
 
 
 @pytest.mark.parametrize("accepts", [True, False])
@@ -106,7 +108,8 @@ async def test_a_second_one_is_invited_where_the_server_is_in_the_room(towns: To
     await alice.invite(room, bob2.user_id)
     await bob2.is_invited(room)
     await (bob2.join(room) if accepts else bob2.leave(room))
-    await alice.sees_membership(room, bob2.user_id, "join" if accepts else "leave")
+    member = await alice.sees_membership(room, bob2.user_id, "join" if accepts else "leave")
+    assert member["sender"] == bob2.user_id
 
 
 async def test_the_banned_come_back_by_invitation(towns: Towns) -> None:
@@ -120,6 +123,8 @@ async def test_the_banned_come_back_by_invitation(towns: Towns) -> None:
     await bob.invite(room, alice.user_id)
     await alice.is_invited(room)
     await alice.join(room, towns.second.server_name)
+    member = await bob.sees_membership(room, alice.user_id, "join")
+    assert member["unsigned"]["prev_content"]["membership"] == "invite"
 
 
 @pytest.mark.parametrize(("version", "rule"), [("7", "knock"), ("10", "knock_restricted"), ("12", "knock")])

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from tests.interop.client import Client, NotSeen
+from tests.interop.client import Client
 from tests.interop.stories import NEWEST, agree_on_state, public_room
 from tests.processes import Server
 
@@ -29,22 +29,22 @@ async def room_of_all(people: Sequence[Client], host: Server, version: str = NEW
     return room
 
 
-async def all_agree(room: str, people: Sequence[Client], said: Sequence[str]) -> None:
-    """Wait until every server has every event in its history, and all report the same state."""
-    for person in people:
-        await has_all(person, room, said)
+async def known_to_all(room: str, people: Sequence[Client], said: Sequence[str]) -> set[str]:
+    """The events in everybody's history once all servers report the same state.
+
+    Waits until what was said is among them, or long enough.
+    """
+    histories = [await history_with(person, room, said) for person in people]
     await agree_on_state(room, *people, patience=PATIENCE)
+    return set.intersection(*histories)
 
 
-async def has_all(person: Client, room: str, event_ids: Sequence[str]) -> None:
-    """Wait until all of the events are in what the person can scroll back to."""
+async def history_with(person: Client, room: str, event_ids: Sequence[str]) -> set[str]:
+    """What the person can scroll back to, once all of the events are in it or patience is at its end."""
     deadline = time.monotonic() + PATIENCE
     while True:
         history = [event["event_id"] for event in await person.history(room, page=100)]
-        missing = set(event_ids) - set(history)
-        if not missing:
+        if set(event_ids) <= set(history) or time.monotonic() > deadline:
             assert len(history) == len(set(history)), "an event is in the history twice"
-            return
-        if time.monotonic() > deadline:
-            raise NotSeen(f"{person.user_id} lacks {len(missing)} of {len(event_ids)} events: {missing}")
+            return set(history)
         await asyncio.sleep(0.5)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+import trustme
 
 from federation.keyring import Keyring
 from federation.published_keys import VerifyKey, usable
+from federation.transport import tls_context
 from homeserver.storage import open_database
 from tests.federation.sending import PEER, Recorded, Story, start_sender
 from tests.remote import Network, Server
@@ -26,6 +29,19 @@ async def keys_of(
 
 #: Starts a server by its name.
 StartServer: TypeAlias = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """Trusts what the authority has signed."""
+    ca_file = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    return tls_context(ca_file)
 
 
 @pytest.fixture

@@ -45,18 +45,6 @@ class Directory:
         return self.servers[server_name]
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    ca_file = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    return tls_context(ca_file)
-
-
 @pytest.fixture
 async def peer(authority: trustme.CA) -> AsyncIterator[Peer]:
     async with running_peer(authority, PEER_NAME, "second.example") as running:

@@ -141,7 +141,8 @@ async def bad_gzip(writer: asyncio.StreamWriter) -> None:
 )
 async def test_nonsense_ends_at_once(authority: trustme.CA, tls: ssl.SSLContext, write: Writes) -> None:
     async with asyncio.timeout(15):
-        await ask(authority, tls, write)
+        error = await ask(authority, tls, write)
+    assert error.message
 
 
 async def test_a_trickle_ends_in_time(authority: trustme.CA, tls: ssl.SSLContext) -> None:

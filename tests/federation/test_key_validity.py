@@ -11,23 +11,11 @@ import trustme
 
 from federation.addresses import DENIED_BY_DEFAULT, address_policy
 from federation.key_validity import MAX_BYTES, is_key_valid
-from federation.transport import open_session, tls_context
+from federation.transport import open_session
 from tests.federation.peer import Answer, Peer, running_peer
 
 LOOPBACK = "127.0.0.1"
 PATH = "/_matrix/identity/v2/pubkey/isvalid"
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def tls(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    ca_file = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
-    return tls_context(ca_file)
 
 
 @pytest.fixture

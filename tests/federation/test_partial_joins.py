@@ -37,6 +37,11 @@ async def crowd(here: Server, *names: str) -> tuple[str, list[str]]:
     return room_id, people
 
 
+def newcomer(there: Server, network: Network) -> tuple[str, asyncio.Event]:
+    """A user of the other server, and what has to be set before that server gets the members of a room."""
+    return there.user("carol"), network.hold("/state_ids/")
+
+
 def members_in(section: dict[str, Any]) -> set[str]:
     told = keys(section) | {
         (event["type"], event["state_key"]) for event in section["timeline"]["events"] if "state_key" in event
@@ -82,8 +87,7 @@ async def test_a_room_can_be_used_before_its_members_are_known(
     here: Server, there: Server, network: Network
 ) -> None:
     room_id, (alice, bob) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
 
     await there.join(carol, room_id, here)
     await there.say(room_id, carol, "hello")
@@ -109,8 +113,7 @@ async def test_who_loads_members_lazily_sees_the_room_at_once_and_only_once(
     here: Server, there: Server, network: Network
 ) -> None:
     room_id, (_, bob, dora) = await crowd(here, "alice", "bob", "dora")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     client = client_of(there, carol)
     await client.sync(filter=LAZY)
 
@@ -140,8 +143,7 @@ async def test_who_wants_all_members_sees_the_room_when_they_are_there(
     here: Server, there: Server, network: Network
 ) -> None:
     room_id, (alice, bob) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     client, first = client_of(there, carol), client_of(there, carol)
     await client.sync()
 
@@ -164,8 +166,7 @@ async def test_who_wants_all_members_sees_the_room_when_they_are_there(
 
 async def test_who_asks_for_members_waits_for_them(here: Server, there: Server, network: Network) -> None:
     room_id, (alice, bob) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     await there.join(carol, room_id, here)
     client = client_of(there, carol)
     history, view = client.server.reading.history, await view_of(client, room_id)
@@ -281,8 +282,7 @@ async def test_a_server_that_was_stopped_goes_on_fetching(
     here: Server, there: Server, network: Network
 ) -> None:
     room_id, (_, bob) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     await there.join(carol, room_id, here)
     await here.say(room_id, bob, "hi")
     await network.settle()
@@ -304,8 +304,7 @@ async def test_leaving_ends_it_and_coming_back_begins_anew(
     here: Server, there: Server, network: Network
 ) -> None:
     room_id, (_, bob) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     await there.join(carol, room_id, here)
     waiting = asyncio.ensure_future(there.rooms.whole(await there.room(room_id)))
     await network.until_asked_for("/state_ids/")
@@ -326,8 +325,7 @@ async def test_leaving_ends_it_and_coming_back_begins_anew(
 
 async def test_being_removed_ends_it(here: Server, there: Server, network: Network) -> None:
     room_id, (alice, _) = await crowd(here, "alice", "bob")
-    carol = there.user("carol")
-    rest = network.hold("/state_ids/")
+    carol, rest = newcomer(there, network)
     await there.join(carol, room_id, here)
     await network.until_asked_for("/state_ids/")
 

@@ -17,6 +17,14 @@ async def outside(server: Server, room_id: str, user_id: str) -> str | None:
     return local.membership if local else None
 
 
+async def shared_room(here: Server, there: Server) -> tuple[str, str, str]:
+    """Somebody here, somebody there, and the public room made here that both are in."""
+    alice, bob = here.user("alice"), there.user("bob")
+    room_id = await here.public_room(alice)
+    await there.join(bob, room_id, here)
+    return alice, bob, room_id
+
+
 class TestKnocking:
     """A knock at another server's room, and what can become of it."""
 
@@ -207,9 +215,7 @@ class TestBans:
     async def test_a_ban_is_lifted_and_the_user_comes_back(
         self, here: Server, there: Server, network: Network
     ) -> None:
-        alice, bob = here.user("alice"), there.user("bob")
-        room_id = await here.public_room(alice)
-        await there.join(bob, room_id, here)
+        alice, bob, room_id = await shared_room(here, there)
         await here.membership.ban(alice, room_id, bob)
         await network.settle()
         with pytest.raises(MatrixError) as refused:
@@ -247,9 +253,7 @@ class TestLeaving:
     async def test_a_room_whose_servers_are_all_gone_is_left(
         self, here: Server, there: Server, network: Network
     ) -> None:
-        alice, bob = here.user("alice"), there.user("bob")
-        room_id = await here.public_room(alice)
-        await there.join(bob, room_id, here)
+        alice, bob, room_id = await shared_room(here, there)
         network.down.add(here.name)
 
         await there.membership.leave(bob, room_id)
@@ -263,9 +267,7 @@ class TestLeaving:
     async def test_the_last_one_turns_off_the_light(
         self, here: Server, there: Server, network: Network
     ) -> None:
-        alice, bob = here.user("alice"), there.user("bob")
-        room_id = await here.public_room(alice)
-        await there.join(bob, room_id, here)
+        alice, bob, room_id = await shared_room(here, there)
         await here.membership.leave(alice, room_id)
         await network.settle()
         await there.membership.leave(bob, room_id)

@@ -237,10 +237,17 @@ class Story:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_nothing_owed_is_lost_and_nothing_else_is_told(sqlite_template: Path, steps: Any) -> None:
-    asyncio.run(_tell(sqlite_template, steps))
+    story = asyncio.run(told(sqlite_template, steps))
+
+    assert story.came <= {one.id for one in story.owed}, "not for the peer"
+    assert {one.id for one in story.owed} <= story.reachable(), "lost"
+    assert story.peer.came == story.messages
+    assert sorted(story.peer.acknowledged) == sorted(story.messages)
+    assert {key: story.peer.receipts.get(key) for key in story.read} == story.read
 
 
-async def _tell(template: Path, steps: list[tuple[str, int]]) -> None:
+async def told(template: Path, steps: list[tuple[str, int]]) -> Story:
+    """The story of these steps, once the peer is back and was given time."""
     with tempfile.TemporaryDirectory() as folder:
         db = await open_database(str(shutil.copy(template, Path(folder) / "story.db")))
         story = await Story.open(db)
@@ -249,17 +256,7 @@ async def _tell(template: Path, steps: list[tuple[str, int]]) -> None:
         story.peer.up, story.peer.deaf = True, False
         for _ in range(5):
             await story.wait(48 * 3600)
-        try:
-            _check(story)
-        finally:
-            await story.sender.close()
-            await story.world.background.close()
-            await db.close()
-
-
-def _check(story: Story) -> None:
-    assert story.came <= {one.id for one in story.owed}, "not for the peer"
-    assert {one.id for one in story.owed} <= story.reachable(), "lost"
-    assert story.peer.came == story.messages
-    assert sorted(story.peer.acknowledged) == sorted(story.messages)
-    assert {key: story.peer.receipts.get(key) for key in story.read} == story.read
+        await story.sender.close()
+        await story.world.background.close()
+        await db.close()
+        return story

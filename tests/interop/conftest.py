@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 
 from tests.interop.client import Client
+from tests.interop.inglenook import inglenook
+from tests.interop.synapse import synapse
 from tests.processes import Authority, Server, start_all, stop_all
 
 NewUser = Callable[[Server, str], Awaitable[Client]]
@@ -24,6 +26,22 @@ class Pair:
 
     host: Server
     guest: Server
+
+    @classmethod
+    def told(cls, way: str, ours: Server, theirs: Server) -> Pair:
+        """The pair for one of ``both_ways``."""
+        return cls(ours, theirs) if way == "we host" else cls(theirs, ours)
+
+
+def both_ways(group: str) -> list[Any]:
+    """Parameters that tell a story in both directions.
+
+    Each direction is a group of its own, so that two workers share them; each starts its own servers.
+    """
+    return [
+        pytest.param(way, marks=pytest.mark.xdist_group(f"{group}-{way.replace(' ', '-').lower()}"))
+        for way in ("we host", "Synapse hosts")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +60,35 @@ def running() -> Iterator[Callable[..., None]]:
 
     yield run
     stop_all(started)
+
+
+@pytest.fixture(scope="module")
+def ours(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
+) -> Server:
+    server = inglenook(tmp_path_factory.mktemp("inglenook"), authority)
+    running(server)
+    return server
+
+
+@pytest.fixture(scope="module")
+def another(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
+) -> Server:
+    """A second server of ours."""
+    server = inglenook(tmp_path_factory.mktemp("another"), authority)
+    running(server)
+    return server
+
+
+@pytest.fixture(scope="module")
+def theirs(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
+) -> Server:
+    """A Synapse."""
+    server = synapse(tmp_path_factory.mktemp("synapse"), authority)
+    running(server)
+    return server
 
 
 @pytest.fixture

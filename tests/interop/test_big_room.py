@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from tests.interop.client import Client
-from tests.interop.conftest import NewUser, Pair
-from tests.interop.inglenook import inglenook
+from tests.interop.conftest import NewUser, Pair, both_ways
 from tests.interop.stories import agree_on_state, public_room
-from tests.interop.synapse import synapse, why_no_synapse
-from tests.processes import Authority, Server
+from tests.interop.synapse import why_no_synapse
+from tests.processes import Server
 
 pytestmark = pytest.mark.skipif(why_no_synapse() is not None, reason=str(why_no_synapse()))
 
 MEMBERS = 150
 _AT_ONCE = 10
 
-_WE_HOST = pytest.param("we host", marks=pytest.mark.xdist_group("big-room-we-host"))
-_SYNAPSE_HOSTS = pytest.param("Synapse hosts", marks=pytest.mark.xdist_group("big-room-synapse-hosts"))
 
-
-@pytest.fixture(scope="module")
-def ours_and_theirs(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
-) -> tuple[Server, Server]:
-    ours = inglenook(tmp_path_factory.mktemp("inglenook"), authority)
-    theirs = synapse(tmp_path_factory.mktemp("synapse"), authority)
-    running(ours, theirs)
-    return ours, theirs
-
-
-@pytest.fixture(params=[_WE_HOST, _SYNAPSE_HOSTS])
-def pair(request: pytest.FixtureRequest, ours_and_theirs: tuple[Server, Server]) -> Pair:
-    ours, theirs = ours_and_theirs
-    return Pair(ours, theirs) if request.param == "we host" else Pair(theirs, ours)
+@pytest.fixture(params=both_ways("big-room"))
+def pair(request: pytest.FixtureRequest, ours: Server, theirs: Server) -> Pair:
+    return Pair.told(request.param, ours, theirs)
 
 
 async def crowd(new_user: NewUser, server: Server, room: str, count: int) -> list[Client]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -13,34 +12,19 @@ import aiohttp
 import pytest
 
 from tests.interop.client import Client, Refused
-from tests.interop.conftest import NewUser, Pair
-from tests.interop.inglenook import inglenook
+from tests.interop.conftest import NewUser, Pair, both_ways
 from tests.interop.stories import agree_on_state, come_in, in_versions, public_room
-from tests.interop.synapse import synapse, why_no_synapse
+from tests.interop.synapse import why_no_synapse
 from tests.processes import Authority, Server
 
 pytestmark = pytest.mark.skipif(why_no_synapse() is not None, reason=str(why_no_synapse()))
 
-_WE_HOST = pytest.param("we host", marks=pytest.mark.xdist_group("interop-we-host"))
-_SYNAPSE_HOSTS = pytest.param("Synapse hosts", marks=pytest.mark.xdist_group("interop-synapse-hosts"))
-
 KNOCK = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
 
 
-@pytest.fixture(scope="module")
-def ours_and_theirs(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
-) -> tuple[Server, Server]:
-    ours = inglenook(tmp_path_factory.mktemp("inglenook"), authority)
-    theirs = synapse(tmp_path_factory.mktemp("synapse"), authority)
-    running(ours, theirs)
-    return ours, theirs
-
-
-@pytest.fixture(params=[_WE_HOST, _SYNAPSE_HOSTS])
-def pair(request: pytest.FixtureRequest, ours_and_theirs: tuple[Server, Server]) -> Pair:
-    ours, theirs = ours_and_theirs
-    return Pair(ours, theirs) if request.param == "we host" else Pair(theirs, ours)
+@pytest.fixture(params=both_ways("interop"))
+def pair(request: pytest.FixtureRequest, ours: Server, theirs: Server) -> Pair:
+    return Pair.told(request.param, ours, theirs)
 
 
 async def space(client: Client, name: str, *children: tuple[str, Server]) -> str:

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.parse import unquote
 
 import pytest
 
 from tests.interop.client import Client, Refused
 from tests.interop.conftest import Pair
-from tests.interop.inglenook import inglenook
-from tests.interop.synapse import synapse, why_no_synapse
+from tests.interop.synapse import why_no_synapse
 from tests.media.pictures import opened, picture
-from tests.processes import Authority, Server
+from tests.processes import Server
 
 # One group: every test of the module uses the same three servers.
 pytestmark = pytest.mark.xdist_group("interop-media")
 
 _with_synapse = pytest.mark.skipif(why_no_synapse() is not None, reason=str(why_no_synapse()))
-
-
-@pytest.fixture(scope="module")
-def two_of_ours(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
-) -> tuple[Server, Server]:
-    first = inglenook(tmp_path_factory.mktemp("first"), authority)
-    second = inglenook(tmp_path_factory.mktemp("second"), authority)
-    running(first, second)
-    return first, second
-
-
-@pytest.fixture(scope="module")
-def theirs(
-    tmp_path_factory: pytest.TempPathFactory, authority: Authority, running: Callable[..., None]
-) -> Server:
-    server = synapse(tmp_path_factory.mktemp("synapse"), authority)
-    running(server)
-    return server
 
 
 @pytest.fixture(
@@ -46,13 +25,12 @@ def theirs(
         pytest.param("Synapse is asked", marks=_with_synapse),
     ]
 )
-def pair(request: pytest.FixtureRequest, two_of_ours: tuple[Server, Server]) -> Pair:
+def pair(request: pytest.FixtureRequest, ours: Server) -> Pair:
     """The host is where Alice uploads, the guest where Bob looks."""
-    first, second = two_of_ours
     if request.param == "two of ours":
-        return Pair(first, second)
-    other: Server = request.getfixturevalue("theirs")
-    return Pair(first, other) if request.param == "Synapse fetches" else Pair(other, first)
+        return Pair(ours, request.getfixturevalue("another"))
+    theirs: Server = request.getfixturevalue("theirs")
+    return Pair(ours, theirs) if request.param == "Synapse fetches" else Pair(theirs, ours)
 
 
 async def test_a_file_arrives_as_it_was_sent(alice: Client, bob: Client) -> None:
