@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from homeserver.protocol.auth_rules import NotAllowed, check_against_state
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.room_versions import RoomVersion, StateResolution
 from homeserver.protocol.state_res import resolve
@@ -38,6 +39,18 @@ class Replay:
                 replaced.add(event_id)
                 pending += self.events[event_id].prev_events if event_id in self.hidden else ()
         return replaced
+
+    def allows(self, event: Event, state: State) -> bool:
+        """Whether the state allows the event."""
+
+        def lookup(type_: str, key: str) -> Event | None:
+            return self.events.get(state.get((type_, key), ""))
+
+        try:
+            check_against_state(self.rules, event, lookup)
+        except NotAllowed:
+            return False
+        return True
 
     def resolved(self, event_ids: Collection[str]) -> State:
         """The resolution of the states after some events, as the specification words it."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from homeserver.protocol.auth_rules import NotAllowed, check_against_state
+from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.rooms.outliers import authorise_by_auth_events
@@ -40,16 +40,6 @@ class Whole(Replay):
     create: Event | None = None
     flags: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
-
-    def allows(self, event: Event, state: State) -> bool:
-        def lookup(type_: str, key: str) -> Event | None:
-            return self.events.get(state.get((type_, key), ""))
-
-        try:
-            check_against_state(self.rules, event, lookup)
-        except NotAllowed:
-            return False
-        return True
 
     def allowed_by_its_auth_events(self, event: Event) -> bool:
         create = self.create if self.rules.hash_room_ids else None

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from homeserver.protocol.auth_rules import NotAllowed, check_against_state
 from homeserver.protocol.events import Event
 from homeserver.rooms.resolution import Page, auth_difference, events_between
 from homeserver.rooms.room import Room
@@ -104,16 +103,6 @@ class Received(Replay):
     @property
     def room_id(self) -> str:
         return next(iter(self.events.values())).room_id
-
-    def allows(self, event: Event, state: State) -> bool:
-        def lookup(type_: str, key: str) -> Event | None:
-            return self.events.get(state.get((type_, key), ""))
-
-        try:
-            check_against_state(self.rules, event, lookup)
-        except NotAllowed:
-            return False
-        return True
 
     def add(self, event: Event) -> tuple[bool, bool]:
         """Take in an event; whether it is rejected, and whether it is soft-failed."""
