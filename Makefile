@@ -7,7 +7,7 @@ PORT ?= 8008
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: run test check bench clean
+.PHONY: run test check readme bench clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed
@@ -20,6 +20,10 @@ check: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The README's table of operations, from the tables that route them.
+readme: .venv/installed-test
+	$(BIN)/python -m tests.operations
 
 bench: .venv/installed-test .venv-synapse/tried
 	$(BIN)/python -m bench

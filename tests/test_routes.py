@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
-import inspect
 import re
 import typing
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 
-from client_api.routes import ClientApi, client_routes
-from federation.routes import routes as federation_routes
 from homeserver.routing import Router
 from homeserver.web import Access, Route
+from tests.operations import client_table, federation_table, operations, shown
 
 _SPECIFICATION = Path(__file__).parents[2] / "shared" / "spec" / "endpoints.tsv"
 _CLIENT, _FEDERATION = "/_matrix/client/v3", "/_matrix/federation/v1"
@@ -165,21 +161,6 @@ GET /_matrix/federation/v1/openid/userinfo
 """
 
 
-def client_table() -> list[Route]:
-    """The rows for clients; a row that names a method no module has is an ``AttributeError``."""
-    modules = typing.get_type_hints(ClientApi)
-    return client_routes(
-        ClientApi(**{field.name: Mock(spec=modules[field.name]) for field in dataclasses.fields(ClientApi)})
-    )
-
-
-def federation_table() -> list[Route]:
-    """The rows for servers, in the same way."""
-    modules = typing.get_type_hints(federation_routes)
-    parameters = inspect.signature(federation_routes).parameters
-    return federation_routes(**{name: Mock(spec=modules[name]) for name in parameters})
-
-
 def wanted(text: str) -> set[tuple[str, str]]:
     return {(method, path) for method, path in (line.split() for line in text.strip().splitlines())}
 
@@ -254,6 +235,10 @@ def test_other_servers_sign_what_the_specification_wants_signed(
         if (row.method, row.path) in specified:
             needs_signature = specified[row.method, row.path]["auth"] == "auth"
             assert (row.access is Access.SERVER) == needs_signature, row.path
+
+
+def test_the_readme_lists_the_operations_there_are() -> None:
+    assert shown() == operations(), "`make readme` writes the table anew"
 
 
 def test_what_is_beyond_the_list_is_beyond_it(specified: dict[tuple[str, str], dict[str, str]]) -> None:
