@@ -71,11 +71,11 @@ class DeviceApi:
 
 
 def _as_json(device: Device, user_id: str) -> dict[str, Any]:
-    # COMPAT: matrix-nio refuses devices that lack a key, even where there is nothing to say.
+    # COMPAT: matrix-nio refuses devices that lack a key, and the specification wants text there.
     return {
         "device_id": device.device_id,
-        "display_name": device.display_name,
-        "last_seen_ip": None,
+        "display_name": device.display_name or "",
+        "last_seen_ip": "",
         "last_seen_ts": device.last_seen_at,
         "user_id": user_id,
     }

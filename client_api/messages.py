@@ -182,8 +182,7 @@ def _token(pos: int) -> str:
     return str(SyncToken(pos))
 
 
-def _profile(member: StoredEvent) -> dict[str, str | None]:
-    """COMPAT: as from Synapse, both fields are there for everybody."""
+def _profile(member: StoredEvent) -> dict[str, str]:
     content = member.event.content
     named = {"display_name": content.get("displayname"), "avatar_url": content.get("avatar_url")}
-    return {name: value if isinstance(value, str) else None for name, value in named.items()}
+    return {name: value for name, value in named.items() if isinstance(value, str)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Protocol
 
 from federation.srv import LookUpSrv, SrvRecord, in_order_of_trial
 from federation.well_known import (
@@ -41,6 +41,10 @@ _REMEMBERED: Final = 10_000
 
 class NoService(Exception):
     """The name's owner says in DNS that there is no server behind it."""
+
+
+class NotPermitted(Exception):
+    """The configuration does not let this server talk with that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +212,26 @@ def _srv_destinations(hostname: str, records: list[SrvRecord]) -> list[Destinati
     return destinations
 
 
+class Destinations(Protocol):
+    """Finds servers (``Discovery``)."""
+
+    async def destinations(self, server_name: str) -> list[Destination]:
+        """The ways to reach a server, best first.
+
+        Raises ``ValueError``, ``NoService`` or ``NotPermitted``.
+        """
+        ...
+
+
 class PermittedServers:
     """Finds only the servers that the configuration lets this one talk with."""
 
-    def __init__(self, discovery: Discovery, allows: Callable[[str], bool]) -> None:
+    def __init__(self, discovery: Destinations, allows: Callable[[str], bool]) -> None:
         self._discovery = discovery
         self._allows = allows
 
     async def destinations(self, server_name: str) -> list[Destination]:
-        """See ``Discovery.destinations``; ``NoService`` for a server that is not permitted."""
+        """See ``Discovery.destinations``; ``NotPermitted`` for a server that is not permitted."""
         if not self._allows(server_name):
-            raise NoService("This server does not talk with that one")
+            raise NotPermitted("This server does not talk with that one")
         return await self._discovery.destinations(server_name)

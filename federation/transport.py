@@ -16,14 +16,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
 
 from federation.addresses import AddressPolicy, AddressRefused
-from federation.discovery import Destination, NoService
+from federation.discovery import Destination, Destinations, NoService, NotPermitted
 from federation.signatures import authorization_header
 from homeserver.bodies import MAX_CONTAINERS, MAX_VALUES, has_too_many_values
 from homeserver.errors import RemoteError
@@ -48,14 +48,6 @@ _BYTES_A_VALUE: Final = 8
 _USER_AGENT: Final = "Inglenook"
 #: ``Retry-After`` may also be a date, which no homeserver makes it.
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
-
-
-class Destinations(Protocol):
-    """Finds servers (``Discovery``)."""
-
-    async def destinations(self, server_name: str) -> list[Destination]:
-        """The ways to reach a server, best first; raises ``ValueError`` or ``NoService``."""
-        ...
 
 
 def tls_context(extra_ca_file: Path | None = None) -> ssl.SSLContext:
@@ -220,6 +212,11 @@ class Https:
             return await self._discovery.destinations(server_name)
         except (ValueError, NoService) as error:
             raise unreachable(server_name, str(error), transient=False) from error
+        except NotPermitted as error:
+            # Nobody's failure: whoever asked gets a refusal.
+            raise RemoteError(
+                server_name, str(error), reachable=False, transient=False, status=403, errcode="M_FORBIDDEN"
+            ) from error
 
 
 def unreachable(server_name: str, message: str, *, transient: bool = True) -> RemoteError:

@@ -58,7 +58,7 @@ def test_the_changelog_opens_with_the_version(project: dict[str, Any]) -> None:
 
 def test_the_licence_is_the_one_declared(project: dict[str, Any]) -> None:
     text = (ROOT / "LICENSE").read_text()
-    assert project["project"]["license"]["text"] == "Apache-2.0"
+    assert project["project"]["license"] == "Apache-2.0"
     assert "Apache License" in text
     assert "END OF TERMS AND CONDITIONS" in text
 

@@ -14,7 +14,7 @@ import trustme
 
 from federation.addresses import address_policy
 from federation.client import FederationClient
-from federation.discovery import Destination, NoService
+from federation.discovery import Destination, Destinations, NoService, PermittedServers
 from federation.signatures import parse_authorization, signed_request
 from federation.transport import Https, Transport, open_session, tls_context
 from homeserver.errors import RemoteError
@@ -58,7 +58,7 @@ def directory(peer: Peer) -> Directory:
     return directory
 
 
-def over_https(directory: Directory, session: aiohttp.ClientSession) -> Transport:
+def over_https(directory: Destinations, session: aiohttp.ClientSession) -> Transport:
     return Transport(server_name=OUR_NAME, key=KEY, exchange=Https(directory, session).exchange)
 
 
@@ -164,6 +164,17 @@ async def test_a_server_that_does_not_answer_in_time(client: FederationClient, d
         with pytest.raises(RemoteError, match=r"within 0\.05 seconds") as caught:
             await client.request("GET", "slow.example", "/x", timeout=0.05)
     assert (caught.value.reachable, caught.value.transient) == (False, True)
+
+
+async def test_a_server_that_is_not_permitted_refuses_whoever_asked(
+    directory: Directory, tls: ssl.SSLContext
+) -> None:
+    permitted = PermittedServers(directory, lambda name: name != PEER_NAME)
+    async with open_session(address_policy(allowed=["127.0.0.1/32"]), tls) as session:
+        client = FederationClient(over_https(permitted, session))
+        with pytest.raises(RemoteError, match="does not talk with that one") as caught:
+            await client.request("GET", PEER_NAME, "/x")
+    assert (caught.value.status, caught.value.errcode) == (403, "M_FORBIDDEN")
 
 
 async def test_a_server_that_cannot_be_found(client: FederationClient) -> None:

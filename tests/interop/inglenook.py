@@ -12,6 +12,7 @@ import base64
 import os
 import secrets
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,18 @@ from tests.processes import LOOPBACK, Authority, Server, free_port
 
 
 def inglenook(
-    folder: Path, authority: Authority, *, database: str | None = None, public_port: int | None = None
+    folder: Path,
+    authority: Authority,
+    *,
+    database: str | None = None,
+    public_port: int | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Server:
     """An Inglenook with its files in ``folder``, configured and not yet started.
 
     ``database`` is a URL as the configuration has it; SQLite in ``folder`` when None.
-    ``public_port`` is where other servers find it, where that is not its own port.
+    ``public_port`` is where other servers find it, where that is not its own port; ``settings`` are
+    sections of the configuration that differ from what tests have.
     """
     if os.environ.get("INTEROP_SUBSTITUTE") == "synapse":
         return synapse(folder, authority, public_port=public_port)
@@ -36,6 +43,7 @@ def inglenook(
     server_name = f"localhost:{public_port or federation_port}"
     config = _config(folder, authority, server_name, client_port, federation_port)
     config["database"] = database or f"sqlite://{folder / 'inglenook.db'}"
+    config |= settings or {}
     (folder / "signing.key").write_text(_signing_key())
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return Server(
