@@ -49,8 +49,11 @@ class AccountDataApi:
         """``PUT /user/{userId}/rooms/{roomId}/tags/{tag}``."""
         user_id, room_id = _own(request), _room(request)
         tag = request.json(empty_ok=True)
-        if not _is_number(tag.get("order", 0)):
+        order = tag.get("order", 0)
+        if not _is_number(order):
             raise bad_json("'order' must be a number")
+        if not 0 <= order <= 1:
+            raise invalid_param("'order' must be from 0 to 1")
         await self._account_data.set_tag(user_id, room_id, request.params["tag"], tag)
         return {}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from homeserver.config.people import Profiles
 from homeserver.errors import not_found
+from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.web import Reply, Request
 
@@ -13,6 +15,17 @@ SPEC_VERSIONS = (
     "r0.0.1", "r0.1.0", "r0.2.0", "r0.3.0", "r0.4.0", "r0.5.0", "r0.6.0", "r0.6.1",
     *(f"v1.{minor}" for minor in range(1, 20)),
 )  # fmt: skip
+
+#: What clients ask for by the names it had before it was specified.
+UNSTABLE_FEATURES = {
+    "org.matrix.msc4155": True,
+    "org.matrix.msc4380": True,
+    "org.matrix.msc4380.stable": True,
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
+    "uk.tcpip.msc4133": True,
+    "uk.tcpip.msc4133.stable": True,
+}
 
 
 class DiscoveryApi:
@@ -24,10 +37,12 @@ class DiscoveryApi:
         default_room_version: str,
         public_base_url: str | None = None,
         unstable_features: Mapping[str, bool] | None = None,
+        profile_settings: Profiles | None = None,
     ) -> None:
         self._default_room_version = default_room_version
         self._public_base_url = public_base_url
-        self._unstable_features = dict(unstable_features or {})
+        self._unstable_features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        self._profile_settings = profile_settings or Profiles()
 
     async def versions(self, request: Request) -> Reply:
         """``GET /_matrix/client/versions``."""
@@ -35,6 +50,7 @@ class DiscoveryApi:
 
     async def capabilities(self, request: Request) -> Reply:
         """``GET /capabilities``."""
+        profiles = self._profile_settings
         return {
             "capabilities": {
                 "m.change_password": {"enabled": True},
@@ -42,9 +58,9 @@ class DiscoveryApi:
                     "default": self._default_room_version,
                     "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
                 },
-                "m.profile_fields": {"enabled": True},
-                "m.set_displayname": {"enabled": True},
-                "m.set_avatar_url": {"enabled": True},
+                "m.profile_fields": _changeable_fields(profiles),
+                "m.set_displayname": {"enabled": profiles.may_change(DISPLAYNAME)},
+                "m.set_avatar_url": {"enabled": profiles.may_change(AVATAR_URL)},
                 "m.3pid_changes": {"enabled": False},
                 "m.get_login_token": {"enabled": False},
                 "m.forget_forced_upon_leave": {"enabled": False},
@@ -56,3 +72,13 @@ class DiscoveryApi:
         if self._public_base_url is None:
             raise not_found("This server does not say where clients find it")
         return {"m.homeserver": {"base_url": self._public_base_url}}
+
+
+def _changeable_fields(profiles: Profiles) -> dict[str, object]:
+    """The capability ``m.profile_fields``."""
+    fields: dict[str, object] = {"enabled": profiles.changes}
+    if profiles.allowed_fields is not None:
+        fields["allowed"] = list(profiles.allowed_fields)
+    elif profiles.disallowed_fields:
+        fields["disallowed"] = list(profiles.disallowed_fields)
+    return fields

@@ -87,5 +87,5 @@ class EphemeralApi:
         if request.params["userId"] != user_id:
             raise forbidden("Nobody is present for somebody else")
         wish = request.decode(_Presence)
-        await self._presence.set_state(user_id, wish.presence, wish.status_msg)
+        await self._presence.set_state(user_id, wish.presence, wish.status_msg, request.requester.device_id)
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from homeserver.errors import forbidden, missing_param
+from homeserver.users.profile_access import ProfileAccess
 from homeserver.users.profiles import Profiles, check_field_name
 from homeserver.web import Reply, Request
 
@@ -10,17 +11,18 @@ from homeserver.web import Reply, Request
 class ProfileApi:
     """Endpoints that read anybody's profile and change one's own."""
 
-    def __init__(self, profiles: Profiles) -> None:
+    def __init__(self, profiles: Profiles, access: ProfileAccess) -> None:
         self._profiles = profiles
+        self._access = access
 
     async def profile(self, request: Request) -> Reply:
         """``GET /profile/{userId}``."""
-        return await self._profiles.profile(request.params["userId"])
+        return await self._profiles.profile(await self._visible(request))
 
     async def field(self, request: Request) -> Reply:
         """``GET /profile/{userId}/{keyName}``."""
         check_field_name(request.params["keyName"])
-        return await self._profiles.profile(request.params["userId"], request.params["keyName"])
+        return await self._profiles.profile(await self._visible(request), request.params["keyName"])
 
     async def set_field(self, request: Request) -> Reply:
         """``PUT /profile/{userId}/{keyName}``."""
@@ -29,13 +31,24 @@ class ProfileApi:
         check_field_name(field)
         if field not in body:
             raise missing_param(f"'{field}' is missing")
+        self._access.check_may_change(field)
         await self._profiles.set_field(user_id, field, body[field])
         return {}
 
     async def remove_field(self, request: Request) -> Reply:
         """``DELETE /profile/{userId}/{keyName}``."""
-        await self._profiles.remove_field(_own(request), request.params["keyName"])
+        user_id, field = _own(request), request.params["keyName"]
+        check_field_name(field)
+        self._access.check_may_change(field)
+        await self._profiles.remove_field(user_id, field)
         return {}
+
+    async def _visible(self, request: Request) -> str:
+        """The user whose profile is asked for, if whoever asks may see it."""
+        user_id = request.params["userId"]
+        requester = request.requester_if_any
+        await self._access.check_may_see(requester.user_id if requester else None, user_id)
+        return user_id
 
 
 def _own(request: Request) -> str:

@@ -19,10 +19,12 @@ from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
+from client_api.mutual_rooms import MutualRoomsApi
 from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
@@ -30,6 +32,7 @@ from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
+from client_api.user_directory import UserDirectoryApi
 from homeserver.web import Access, Route
 
 _PUBLIC, _MAYBE = Access.PUBLIC, Access.USER_OR_NOBODY
@@ -63,11 +66,20 @@ class ClientApi:
     spaces: SpacesApi
     moments: MomentsApi
     openid: OpenIdApi
+    user_directory: UserDirectoryApi
+    mutual_rooms: MutualRoomsApi
+    reports: ReportsApi
 
 
 def client_routes(api: ClientApi) -> list[Route]:
     """Every row."""
-    return [*_account_rows(api), *_user_rows(api), *_room_rows(api), *media_rows(api.media)]
+    return [
+        *_account_rows(api),
+        *_user_rows(api),
+        *_room_rows(api),
+        *media_rows(api.media),
+        *_contact_rows(api),
+    ]
 
 
 def _account_rows(api: ClientApi) -> list[Route]:
@@ -126,8 +138,8 @@ def _user_rows(api: ClientApi) -> list[Route]:
     data, rules, ephemeral, profile = api.account_data, api.push_rules, api.ephemeral, api.profile
     rule = "/_matrix/client/v3/pushrules/global/{kind}/{ruleId}"
     return [
-        Route("GET", "/_matrix/client/v3/profile/{userId}", profile.profile, _PUBLIC),
-        Route("GET", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.field, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/profile/{userId}", profile.profile, _MAYBE),
+        Route("GET", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.field, _MAYBE),
         Route("PUT", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.set_field),
         Route("DELETE", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.remove_field),
         Route("GET", "/_matrix/client/v3/presence/{userId}/status", ephemeral.presence),
@@ -208,6 +220,26 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
         Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),
         Route("PUT", f"{room}/typing/{{userId}}", api.ephemeral.set_typing),
+    ]
+
+
+def _contact_rows(api: ClientApi) -> list[Route]:
+    profile, reports = api.profile, api.reports
+    unstable = "/_matrix/client/unstable"
+    unstable_field = f"{unstable}/uk.tcpip.msc4133/profile/{{userId}}/{{keyName}}"
+    mutual = f"{unstable}/uk.half-shot.msc2666/user/mutual_rooms"
+    room = "/_matrix/client/v3/rooms/{roomId}/report"
+    return [
+        Route("POST", "/_matrix/client/v3/user_directory/search", api.user_directory.search, limit="message"),
+        Route("GET", "/_matrix/client/v1/mutual_rooms", api.mutual_rooms.mutual_rooms),
+        Route("GET", mutual, api.mutual_rooms.unstable),
+        Route("POST", room, reports.room, limit="report"),
+        Route("POST", f"{room}/{{eventId}}", reports.event, limit="report"),
+        Route("POST", "/_matrix/client/v3/users/{userId}/report", reports.user, limit="report"),
+        Route("GET", f"{unstable}/uk.tcpip.msc4133/profile/{{userId}}", profile.profile, _MAYBE),
+        Route("GET", unstable_field, profile.field, _MAYBE),
+        Route("PUT", unstable_field, profile.set_field),
+        Route("DELETE", unstable_field, profile.remove_field),
     ]
 
 

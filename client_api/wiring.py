@@ -14,10 +14,12 @@ from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
+from client_api.mutual_rooms import MutualRoomsApi
 from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
 from client_api.send import SendApi
@@ -26,6 +28,8 @@ from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
 from client_api.to_device import ToDeviceApi
+from client_api.user_directory import UserDirectoryApi
+from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.encryption import Encryption
@@ -53,13 +57,19 @@ def wire_client_api(
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
     registration_secret: str | None = None,
+    contacts: Contacts | None = None,
 ) -> ClientApi:
     """The modules that answer clients.
 
     Of the last three options clients are told the first two; who knows the third may register.
     """
+    contacts = contacts or wire_contacts(core, people, actions, reading)
     return ClientApi(
-        discovery=DiscoveryApi(default_room_version=default_room_version, public_base_url=public_base_url),
+        discovery=DiscoveryApi(
+            default_room_version=default_room_version,
+            public_base_url=public_base_url,
+            profile_settings=contacts.settings.profiles,
+        ),
         accounts=AccountApi(
             people.accounts, people.sessions, people.registration, people.interactive_auth, actions.membership
         ),
@@ -68,7 +78,7 @@ def wire_client_api(
         ),
         sessions=SessionApi(people.accounts, people.sessions, public_base_url),
         devices=DeviceApi(people.sessions, people.interactive_auth),
-        profile=ProfileApi(people.profiles),
+        profile=ProfileApi(people.profiles, contacts.profile_access),
         account_data=AccountDataApi(people.account_data, people.push_rules),
         filters=FilterApi(core.db),
         push_rules=PushRulesApi(people.push_rules),
@@ -104,4 +114,7 @@ def wire_client_api(
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
+        user_directory=UserDirectoryApi(contacts.directory),
+        mutual_rooms=MutualRoomsApi(core.db),
+        reports=ReportsApi(contacts.reports),
     )

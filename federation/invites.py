@@ -116,7 +116,7 @@ class InviteEndpoints:
             raise invalid_param("The invited user is not of this server")
         if not await self._is_local_user(target):
             raise forbidden("There is no such user to invite")
-        await self._invites.check_accepted_by(target)
+        await self._invites.check_accepted_by(target, invite.sender)
         return invite
 
 

@@ -44,6 +44,9 @@ def start_chores(
     async def expire_typing() -> None:
         ephemeral.typing.expire()
 
+    async def expire_presence() -> None:
+        ephemeral.presence.expire()
+
     async def fetch_device_lists() -> None:
         encryption.remote_lists.fetching.tick()
 
@@ -58,7 +61,8 @@ def start_chores(
         ("too many copies of media", _HOUR_S, content.copies.trim),
         ("old answers about keys", _HOUR_S, forget_published_keys),
         ("typing ends", 1.0, expire_typing),
-        ("presence ends", 5.0, ephemeral.presence.expire),
+        ("presence ends", 5.0, expire_presence),
+        ("presence", 0.5, ephemeral.presence.flush),
     ):
         core.background.start(_every(seconds, work), name)
 

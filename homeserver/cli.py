@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_command
+from homeserver.cli_reports import reports
 from homeserver.cli_users import introduce_first_admin, users
 from homeserver.config import Config, ConfigErrors, describe_listener
 from homeserver.log import configure_logging
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(users, name="user")
+app.add_typer(reports, name="reports")
 
 SQLITE_FILE = "inglenook.db"
 

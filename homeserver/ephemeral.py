@@ -41,7 +41,7 @@ class Ephemeral:
 def wire_ephemeral(core: Core, edus: RemoteEdus, *, presence: bool) -> Ephemeral:
     """Wire what is passed on; without ``presence`` nobody is told who is online."""
     positions = EphemeralPositions(core.clock.now_ms())
-    return Ephemeral(
+    ephemeral = Ephemeral(
         positions=positions,
         typing=Typing(
             rooms=core.rooms,
@@ -65,7 +65,6 @@ def wire_ephemeral(core: Core, edus: RemoteEdus, *, presence: bool) -> Ephemeral
         ),
         presence=Presence(
             db=core.db,
-            rooms=core.rooms,
             clock=core.clock,
             news=core.notifier,
             edus=edus,
@@ -82,3 +81,5 @@ def wire_ephemeral(core: Core, edus: RemoteEdus, *, presence: bool) -> Ephemeral
             server_name=core.server_name,
         ),
     )
+    core.notifier.listeners.append(ephemeral.presence.new_events)
+    return ephemeral

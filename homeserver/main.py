@@ -35,6 +35,7 @@ from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
 from homeserver.connections import Connections
+from homeserver.contacts import Contacts, ContactSettings, start_contacts, wire_contacts
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.encryption import Encryption, wire_encryption
@@ -49,6 +50,7 @@ from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.storage import open_database
 from homeserver.users.passwords import Passwords
+from homeserver.users.profiles import HiddenProfiles
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
 
@@ -120,6 +122,8 @@ class Server:
             }
             # For whoever comes by this server's name, which may lead to either API.
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
+            opened.push_async_callback(ephemeral.presence.flush)
+            start_contacts(core, rooms.contacts)
             start_chores(core, ephemeral, people.openid, content=content, encryption=encryption)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
@@ -209,6 +213,7 @@ class _RoomParts:
     reading: Reading
     finding: Finding
     encryption: Encryption
+    contacts: Contacts
 
 
 def _rooms(
@@ -226,7 +231,9 @@ def _rooms(
     backfill = federation.rooms.backfill
     reading = wire_reading(core, people.push_rules, ephemeral, backfill, encryption)
     finding = wire_finding(core, reading, federation.client, backfill)
-    return _RoomParts(actions, reading, finding, encryption)
+    settings = ContactSettings(user_directory=config.user_directory, profiles=config.profiles)
+    contacts = wire_contacts(core, people, actions, reading, settings)
+    return _RoomParts(actions, reading, finding, encryption, contacts)
 
 
 def _for_clients(
@@ -251,6 +258,7 @@ def _for_clients(
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
         registration_secret=config.registration.shared_secret,
+        contacts=rooms.contacts,
     )
     return client_routes(api)
 
@@ -273,7 +281,7 @@ async def _for_servers(
         core,
         federation,
         is_local_user=people.accounts.is_active,
-        profiles=people.profiles,
+        profiles=people.profiles if config.profiles.over_federation else HiddenProfiles(),
         finding=rooms.finding,
         membership=rooms.actions.membership,
         openid=people.openid,

@@ -9,6 +9,7 @@ from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.rooms.history import Backfill, History
 from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
@@ -28,6 +29,7 @@ class Reading:
 
     visibility: Visibility
     ignored: IgnoredUsers
+    invite_permissions: InvitePermissions
     client_events: ClientEvents
     history: History
     sync: Sync
@@ -39,6 +41,7 @@ def wire_reading(
     """Wire the readers; ``backfill`` fetches what history this server lacks."""
     visibility = Visibility(core.db, core.keys, core.events, core.states)
     ignored = IgnoredUsers(core.db)
+    invite_permissions = InvitePermissions(core.db)
     client_events = ClientEvents(core.db, core.events, core.states, core.clock)
     lazy_members = LazyMembers()
     sections = RoomSections(
@@ -55,6 +58,7 @@ def wire_reading(
             visibility=visibility,
             receipts=ephemeral.receipts.newest,
             rulesets=push_rules,
+            ignored=ignored,
             notifier=core.notifier,
         ),
         typing=ephemeral.typing,
@@ -62,6 +66,7 @@ def wire_reading(
     return Reading(
         visibility=visibility,
         ignored=ignored,
+        invite_permissions=invite_permissions,
         client_events=client_events,
         history=History(
             db=core.db,
@@ -85,6 +90,7 @@ def wire_reading(
             to_device=ephemeral.to_device,
             push_rules=push_rules,
             ignored=ignored,
+            invite_permissions=invite_permissions,
             notifier=core.notifier,
             ephemeral=ephemeral.positions,
             device_lists=DeviceListNews(

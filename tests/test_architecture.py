@@ -34,6 +34,7 @@ COMMON = (
 DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e", "homeserver.media")
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
+    "homeserver.contacts",
     "homeserver.content_repository",
     "homeserver.core",
     "homeserver.encryption",
@@ -65,6 +66,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.ephemeral",
     ),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
+    "homeserver.contacts": (
+        *(*CORE, *DOMAIN),
+        *("homeserver.core", "homeserver.people", "homeserver.reading", "homeserver.room_actions"),
+    ),
     "homeserver.room_actions": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.chores": (

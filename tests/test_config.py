@@ -267,6 +267,7 @@ def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
         "message",
         "join",
         "invite",
+        "report",
         "media",
         "federation",
     }

@@ -34,6 +34,16 @@ BEYOND_THE_LIST |= {
     ("GET", "/_matrix/key/v2/query/{serverName}/{keyId}"): "older servers name a key",
 }
 
+_UNSTABLE = "/_matrix/client/unstable"
+BEYOND_THE_LIST |= {
+    ("GET", f"{_UNSTABLE}/uk.half-shot.msc2666/user/mutual_rooms"): "clients of before v1.19",
+    **{
+        (method, f"{_UNSTABLE}/uk.tcpip.msc4133/profile/{{userId}}/{{keyName}}"): "clients of before v1.16"
+        for method in ("GET", "PUT", "DELETE")
+    },
+    ("GET", f"{_UNSTABLE}/uk.tcpip.msc4133/profile/{{userId}}"): "clients of before v1.16",
+}
+
 #: What a server cannot do without: accounts, rooms, sync.
 FOR_CLIENTS = """
 GET /.well-known/matrix/client
@@ -215,6 +225,8 @@ OTHER_ACCESS = {
     ("GET", f"{_MEDIA}/thumbnail/{{serverName}}/{{mediaId}}"): "an access token gets more there",
     ("GET", "/_matrix/client/v3/publicRooms"): "which rooms there are is for those with an account",
     ("GET", "/_matrix/client/versions"): "the access token is optional there",
+    ("GET", "/_matrix/client/v3/profile/{userId}"): "profiles may be for those with an account",
+    ("GET", "/_matrix/client/v3/profile/{userId}/{keyName}"): "profiles may be for those with an account",
 }
 
 

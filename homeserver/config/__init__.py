@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.config.rules import (
     AddressRange,
@@ -113,6 +114,7 @@ class RateLimits:
     message: Bucket = Bucket(per_second=5, burst=50)
     join: Bucket = Bucket(per_second=0.5, burst=20)
     invite: Bucket = Bucket(per_second=0.5, burst=20)
+    report: Bucket = Bucket(per_second=0.05, burst=10)
     media: Bucket = Bucket(per_second=50, burst=500)
     federation: Bucket = Bucket(per_second=50, burst=200)
 
@@ -245,6 +247,8 @@ class Config:
     limits: Limits = Limits()
     rooms: Rooms = Rooms()
     presence: Presence = Presence()
+    profiles: Profiles = field(default_factory=Profiles)
+    user_directory: UserDirectory = field(default_factory=UserDirectory)
     media: Media = Media()
     log: Log = Log()
 

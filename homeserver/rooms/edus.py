@@ -53,6 +53,6 @@ class News(Protocol):
         """Something at a stream position is on disk."""
         ...
 
-    def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
-        """There is news that no stream position stands for."""
+    def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> int:
+        """There is news that no stream position stands for; how many were woken."""
         ...

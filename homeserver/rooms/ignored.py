@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -13,6 +14,12 @@ from homeserver.storage.database import Database
 
 _TYPE = "m.ignored_user_list"
 _REMEMBERED = 10_000
+
+
+def ignored_users_in(content: Any) -> frozenset[str]:
+    """The users that the content of an ``m.ignored_user_list`` names."""
+    users = content.get("ignored_users") if isinstance(content, dict) else None
+    return frozenset(users) if isinstance(users, dict) else frozenset()
 
 
 class IgnoredUsers:
@@ -27,8 +34,7 @@ class IgnoredUsers:
         known = self._known.get(user_id)
         if known is None:
             text = await account_data.content(self._db.read, user_id, GLOBAL, _TYPE)
-            users = orjson.loads(text).get("ignored_users") if text else None
-            known = frozenset(users) - {user_id} if isinstance(users, dict) else frozenset()
+            known = ignored_users_in(orjson.loads(text) if text else None) - {user_id}
             self._known[user_id] = known
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)

@@ -39,9 +39,9 @@ class Invites:
         self._positions = positions
         self._announce = announce
 
-    async def check_accepted_by(self, user_id: str) -> None:
-        """Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites."""
-        await check_accepts_invites(self._db.read, user_id)
+    async def check_accepted_by(self, user_id: str, sender: str) -> None:
+        """Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites of the sender."""
+        await check_accepts_invites(self._db.read, user_id, sender)
 
     async def invited(
         self, rules: RoomVersion, invite: Event, invite_room_state: Sequence[Mapping[str, Any]]

@@ -52,6 +52,14 @@ class Profiles(Protocol):
         ...
 
 
+class PersonalSettings(Protocol):
+    """Keeps what users set for rooms; ``users/carry_over.py`` fulfils it."""
+
+    async def joined(self, user_id: str, room_id: str) -> None:
+        """A local user has come into a room, which may replace another."""
+        ...
+
+
 class RemoteMemberships(Protocol):
     """Memberships that other servers have a hand in.
 
@@ -118,6 +126,8 @@ class Membership:
         self._remote = remote
         self._server_name = server_name
         self._restricted = RestrictedJoin(db, states, server_name)
+        #: Set once there is what keeps them.
+        self.settings: PersonalSettings | None = None
 
     async def join(
         self,
@@ -130,6 +140,22 @@ class Membership:
 
         A user who is joined already stays so.  ``M_NOT_FOUND`` where there is no server to ask.
         """
+        is_new = await self._has_not_been_in(user_id, room_id)
+        await self._join(user_id, room_id, servers, content)
+        await self._settle_in(user_id, room_id, is_new=is_new)
+
+    async def _has_not_been_in(self, user_id: str, room_id: str) -> bool:
+        room = await self._rooms.find(room_id)
+        known = room and await room_storage.local_membership(self._db.read, user_id, room.nid)
+        return not known or known.membership in {"invite", "knock"}
+
+    async def _settle_in(self, user_id: str, room_id: str, *, is_new: bool) -> None:
+        if is_new and self.settings is not None:
+            await self.settings.joined(user_id, room_id)
+
+    async def _join(
+        self, user_id: str, room_id: str, servers: Sequence[str], content: Mapping[str, Any]
+    ) -> None:
         content = {**await shown_profile(self._profiles, user_id), **content, "membership": "join"}
         room = await self._rooms.find(room_id)
         if room is not None and self._rooms.is_in(room):
@@ -208,13 +234,13 @@ class Membership:
     ) -> StoredEvent:
         """Invite a user; one whom the sender has invited already is not invited again.
 
-        Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites, and what the
+        Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites of the sender, and what the
         invited user's server answers.
         """
         content = {**content, "membership": "invite"}
         if server_name_of(target) != self._server_name:
             return await self._invite_elsewhere(sender, room_id, target, content)
-        await check_accepts_invites(self._db.read, target)
+        await check_accepts_invites(self._db.read, target, sender)
         content = {**await shown_profile(self._profiles, target), **content}
         return await self._change(sender, room_id, target, content)
 
@@ -309,9 +335,11 @@ class Membership:
         if membership == "invite":
             return await self.invite(sender, room_id, target, content)
         if membership == "join" and sender == target:
+            is_new = await self._has_not_been_in(sender, room_id)
             joined = await self._join_here(sender, room_id, content, rewrite=True)
             if joined is None:
                 raise forbidden("Nobody on this server may let you in")
+            await self._settle_in(sender, room_id, is_new=is_new)
             return joined
         return await self._change(sender, room_id, target, content)
 

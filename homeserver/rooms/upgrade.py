@@ -17,7 +17,7 @@ from homeserver.protocol.power_levels import DEFAULTS, level_of, levels_in
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import CANONICAL_ALIAS
-from homeserver.rooms.membership import Profiles, shown_profile
+from homeserver.rooms.membership import PersonalSettings, Profiles, shown_profile
 from homeserver.rooms.new_room import (
     NewRoom,
     create_content,
@@ -72,6 +72,8 @@ class UpgradeRoom:
         self._send = send
         self._create = create
         self._profiles = profiles
+        #: Set once there is what keeps them.
+        self.settings: PersonalSettings | None = None
 
     async def upgrade(
         self, user_id: str, room_id: str, new_version: str, additional_creators: Sequence[str] = ()
@@ -116,6 +118,8 @@ class UpgradeRoom:
         tombstone = {"body": "This room has been replaced", "replacement_room": new.room_id}
         await self._send.send(room_id, Draft(user_id, _TOMBSTONE, tombstone, ""))  # 5
         await self._silence(old, user_id, aliases)  # 6
+        if self.settings is not None:
+            await self.settings.joined(user_id, new.room_id)
         return new.room_id
 
     async def _check_permission(self, old: Room, user_id: str) -> None:

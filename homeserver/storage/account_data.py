@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from homeserver.storage.database import Reader, Transaction
@@ -30,6 +32,17 @@ async def content(r: Reader, user_id: str, room_id: str, type_: str) -> str | No
         type_,
     )
     return text
+
+
+async def contents(r: Reader, user_id: str, room_id: str, types: Sequence[str]) -> dict[str, str]:
+    """The contents of several types, as JSON, by type; those that are not there left out."""
+    rows = await r.fetch_in(
+        "SELECT type, content FROM account_data WHERE type IN $1 AND user_id = $2 AND room_id = $3",
+        list(types),
+        user_id,
+        room_id,
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def of_user(r: Reader, user_id: str) -> list[AccountDatum]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -26,28 +26,14 @@ async def of_user(r: Reader, user_id: str) -> StoredPresence | None:
     return StoredPresence(*row) if row else None
 
 
-async def put(tx: Transaction, presence: StoredPresence) -> None:
-    """Store a user's presence."""
-    await tx.execute(
+async def put_all(tx: Transaction, rows: Iterable[StoredPresence]) -> None:
+    """Store the presence of several users."""
+    await tx.execute_many(
         """INSERT INTO presence (user_id, presence, status_msg, last_active_at) VALUES ($1, $2, $3, $4)
            ON CONFLICT (user_id) DO UPDATE SET presence = excluded.presence,
                status_msg = excluded.status_msg, last_active_at = excluded.last_active_at""",
-        presence.user_id,
-        presence.presence,
-        presence.status_msg,
-        presence.last_active_at,
+        [(row.user_id, row.presence, row.status_msg, row.last_active_at) for row in rows],
     )
-
-
-async def rooms_joined_among(r: Reader, user_id: str, room_nids: Sequence[int]) -> list[int]:
-    """Those of the rooms that any user, local or not, is joined to."""
-    rows = await r.fetch_in(
-        """SELECT c.room_nid FROM current_state c JOIN state_keys k ON k.key_nid = c.key_nid
-           WHERE c.room_nid IN $1 AND k.type = 'm.room.member' AND k.state_key = $2 AND c.membership = 1""",
-        room_nids,
-        user_id,
-    )
-    return [row[0] for row in rows]
 
 
 async def joined_somewhere(r: Reader, user_ids: Sequence[str]) -> set[str]:
@@ -59,13 +45,3 @@ async def joined_somewhere(r: Reader, user_ids: Sequence[str]) -> set[str]:
         user_ids,
     )
     return {row[0] for row in rows}
-
-
-async def rooms_of(r: Reader, user_id: str) -> list[int]:
-    """The rooms that any user, local or not, is joined to."""
-    rows = await r.fetch(
-        """SELECT c.room_nid FROM current_state c JOIN state_keys k ON k.key_nid = c.key_nid
-           WHERE k.type = 'm.room.member' AND k.state_key = $1 AND c.membership = 1""",
-        user_id,
-    )
-    return [row[0] for row in rows]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
 from homeserver.storage.database import Reader, Transaction
 
 
@@ -17,6 +22,19 @@ async def field(r: Reader, user_id: str, name: str) -> str | None:
         "SELECT value FROM profiles WHERE user_id = $1 AND field = $2", user_id, name
     )
     return value
+
+
+async def names_and_avatars(r: Reader, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``displayname`` and ``avatar_url`` of some users, decoded, as far as they are set."""
+    rows = await r.fetch_in(
+        """SELECT user_id, field, value FROM profiles
+           WHERE user_id IN $1 AND field IN ('displayname', 'avatar_url')""",
+        list(user_ids),
+    )
+    named: dict[str, dict[str, Any]] = {}
+    for user_id, name, value in rows:
+        named.setdefault(user_id, {})[name] = msgspec.json.decode(value)
+    return named
 
 
 async def set_field(tx: Transaction, user_id: str, name: str, value: str) -> None:

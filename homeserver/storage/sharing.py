@@ -76,3 +76,56 @@ async def joined_members(r: Reader, room_nid: int) -> list[str]:
         room_nid,
     )
     return [row[0] for row in rows]
+
+
+async def mutual_rooms(r: Reader, local_user: str, other: str) -> dict[int, str]:
+    """The rooms, number to id, that a local user and any other are both joined to."""
+    rows = await r.fetch(
+        f"""SELECT l.room_nid, r.room_id FROM {_JOINED}
+            JOIN local_memberships l ON l.user_id = $1 AND l.room_nid = c.room_nid AND l.membership = 1
+            JOIN rooms r ON r.room_nid = l.room_nid
+            WHERE k.type = 'm.room.member' AND k.state_key = $2""",
+        local_user,
+        other,
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def sharing_with(r: Reader, user_ids: Sequence[str], local_user: str) -> set[str]:
+    """Those of some users who share a room with a local user: stops at the first room of each."""
+    rows = await r.fetch_in(
+        """SELECT k.state_key FROM state_keys k
+           WHERE k.state_key IN $1 AND k.type = 'm.room.member' AND EXISTS (
+               SELECT 1 FROM current_state c
+               JOIN local_memberships l ON l.user_id = $2 AND l.room_nid = c.room_nid AND l.membership = 1
+               WHERE c.key_nid = k.key_nid AND c.membership = 1)""",
+        list(user_ids),
+        local_user,
+    )
+    return {row[0] for row in rows}
+
+
+async def servers_of_each(r: Reader, local_users: Sequence[str]) -> dict[str, list[str]]:
+    """The servers that are in the rooms each of some local users is joined to."""
+    rows = await r.fetch_in(
+        """SELECT DISTINCT l.user_id, s.server_name FROM local_memberships l
+           JOIN room_servers s ON s.room_nid = l.room_nid
+           WHERE l.user_id IN $1 AND l.membership = 1""",
+        list(local_users),
+    )
+    servers: dict[str, list[str]] = {}
+    for user_id, server_name in rows:
+        servers.setdefault(user_id, []).append(server_name)
+    return servers
+
+
+async def local_members(r: Reader, room_nids: Sequence[int]) -> dict[int, list[str]]:
+    """The local users that are joined to each of some rooms."""
+    rows = await r.fetch_in(
+        "SELECT room_nid, user_id FROM local_memberships WHERE room_nid IN $1 AND membership = 1",
+        list(room_nids),
+    )
+    members: dict[int, list[str]] = {}
+    for room_nid, user_id in rows:
+        members.setdefault(room_nid, []).append(user_id)
+    return members

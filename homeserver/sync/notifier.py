@@ -45,10 +45,12 @@ class Waiter:
             self._news = asyncio.get_running_loop().create_future()
         self._notifier.add(self, self._user_id, self._rooms)
 
-    def wake(self) -> None:
-        """There is news."""
-        if not self._news.done():
-            self._news.set_result(True)
+    def wake(self) -> bool:
+        """There is news; whether that was not known yet."""
+        if self._news.done():
+            return False
+        self._news.set_result(True)
+        return True
 
     async def wait(self, seconds: float) -> bool:
         """Wait for news; false when there was none for so long."""
@@ -100,14 +102,14 @@ class Notifier:
                 listener(users)
         self.wake(rooms=rooms, users=users)
 
-    def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
-        """Wake waiters for news that have no stream position (typing, presence)."""
+    def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> int:
+        """Wake waiters for news that have no stream position (typing, presence); how many slept."""
+        woken = 0
         for room in rooms:
-            for waiter in self._by_room.get(room, ()):
-                waiter.wake()
+            woken += sum(waiter.wake() for waiter in self._by_room.get(room, ()))
         for user in users:
-            for waiter in self._by_user.get(user, ()):
-                waiter.wake()
+            woken += sum(waiter.wake() for waiter in self._by_user.get(user, ()))
+        return woken
 
     def close(self) -> None:
         """Let everybody who waits go, with what there is."""

@@ -265,11 +265,13 @@ class RoomSections:
             events += receipt_events(
                 receipt
                 for receipt in receipts
-                if receipt.type != _PRIVATE or receipt.user_id == reading.user_id
+                if (receipt.type != _PRIVATE or receipt.user_id == reading.user_id)
+                and receipt.user_id not in reading.ignored
             )
         typing = self._typing.users(room.nid)
         if room.nid in reading.with_typing or (whole and typing):
-            events.append({"type": "m.typing", "content": {"user_ids": typing}})
+            heard = [user_id for user_id in typing if user_id not in reading.ignored]
+            events.append({"type": "m.typing", "content": {"user_ids": heard}})
         if not wanted.allows_room(room.room_id):
             return [], own_receipt
         return [event for event in events if wanted.allows(event["type"])], own_receipt

@@ -19,6 +19,7 @@ from homeserver.protocol.event_format import stripped
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.rooms import Rooms
@@ -45,6 +46,8 @@ MAX_WAIT = 120.0
 
 _MAX_TO_DEVICE = 100
 _MAX_PRESENCE = 500
+#: How many of those who changed last are looked at, whomever they share rooms with.
+_MAX_PRESENCE_CANDIDATES = 5_000
 #: After so many rooms of one response others get their turn.
 _ROOMS_AT_ONCE = 10
 
@@ -69,6 +72,7 @@ class Sync:
         to_device: ToDevice,
         push_rules: Rulesets,
         ignored: IgnoredUsers,
+        invite_permissions: InvitePermissions,
         notifier: Notifier,
         ephemeral: EphemeralPositions,
         device_lists: DeviceListNews,
@@ -86,6 +90,7 @@ class Sync:
         self._to_device = to_device
         self._push_rules = push_rules
         self._ignored = ignored
+        self._invite_permissions = invite_permissions
         self._notifier = notifier
         self._ephemeral = ephemeral
         self._device_lists = device_lists
@@ -94,11 +99,11 @@ class Sync:
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
         notifier.listeners.append(self._note)
-        notifier.user_listeners.append(ignored.forget)
+        notifier.user_listeners += [ignored.forget, invite_permissions.forget]
 
     async def wait_and_collect(self, request: SyncRequest) -> dict[str, Any]:
         """The response to a sync: at once when there is something, else when there is or time is over."""
-        await self._presence.synced(request.user_id, request.set_presence)
+        await self._presence.synced(request.user_id, request.set_presence, request.device_id)
         self._lazy_members.begin(
             request.user_id, request.device_id, str(request.since) if request.since else None
         )
@@ -106,12 +111,12 @@ class Sync:
             return (await self._collect(request))[0]
         stays = request.set_presence != "offline"
         if stays:
-            self._presence.sync_begins(request.user_id)
+            self._presence.sync_begins(request.user_id, request.device_id)
         try:
             return await self._wait(request, min(request.timeout_ms / 1000, MAX_WAIT))
         finally:
             if stays:
-                self._presence.sync_ends(request.user_id)
+                self._presence.sync_ends(request.user_id, request.device_id)
 
     async def _wait(self, request: SyncRequest, seconds: float) -> dict[str, Any]:
         """The first response that tells anything, or the last one before time is over."""
@@ -142,7 +147,7 @@ class Sync:
             "next_batch": str(now),
             "rooms": sections,
             "account_data": {"events": await self._account_data(request, own)},
-            "presence": {"events": await self._presence_events(request, rooms, changed)},
+            "presence": {"events": await self._presence_events(reading, changed)},
             "to_device": {"events": to_device},
             "device_lists": {"changed": changed, "left": left},
             "device_one_time_keys_count": counts.one_time_keys,
@@ -223,18 +228,18 @@ class Sync:
         if kind == "join":
             section = await self._sections.joined(reading, room, membership)
         elif kind in {"invite", "knock"}:
-            section = await self._stripped(membership, f"{kind}_state", reading.ignored)
+            section = await self._stripped(membership, f"{kind}_state")
         else:
             kind = "leave"
             section = await self._sections.left(reading, room, membership)
         if section is not None:
             sections.setdefault(kind, {})[room.room_id] = section
 
-    async def _stripped(
-        self, membership: LocalMembership, name: str, ignored: Collection[str]
-    ) -> dict[str, Any] | None:
-        """An invite or a knock: what the room's servers tell of it."""
-        if membership.membership == "invite" and membership.sender in ignored:
+    async def _stripped(self, membership: LocalMembership, name: str) -> dict[str, Any] | None:
+        """An invite or a knock: what the room's servers tell of it; ``None`` for one that is not wanted."""
+        if membership.membership == "invite" and not await self._invite_permissions.shows(
+            membership.user_id, membership.sender
+        ):
             return None
         if membership.stripped_state is not None:
             return {name: {"events": orjson.loads(membership.stripped_state)}}
@@ -262,27 +267,29 @@ class Sync:
             events.append({"type": _PUSH_RULES, "content": content})
         return [event for event in events if request.filter.account_data.allows(event["type"])]
 
-    async def _presence_events(
-        self, request: SyncRequest, rooms: UserRooms, newly_seen: Collection[str]
-    ) -> list[dict[str, Any]]:
+    async def _presence_events(self, reading: Reading, newly_seen: Collection[str]) -> list[dict[str, Any]]:
         """Changes of presence, and that of users who are ``newly_seen`` whenever it changed."""
+        request = reading.request
         wanted = request.filter.presence
         if wanted.allows_nothing or not self._presence.enabled:
             return []
-        events: list[dict[str, Any]] = []
         changed = self._presence.changed(request.since_ephemeral)
         told = {presence.user_id for presence in changed}
         changed += self._presence.there([user_id for user_id in newly_seen if user_id not in told])
-        for presence in changed[:_MAX_PRESENCE]:
-            user_id = presence.user_id
-            if request.since is None and presence.state == "offline":
-                continue
-            if not wanted.allows("m.presence", user_id):
-                continue
-            if user_id == request.user_id or await self._presence.shares_room(user_id, rooms.joined):
-                content = self._presence.content(presence)
-                events.append({"type": "m.presence", "sender": user_id, "content": content})
-        return events
+        by_user = {
+            presence.user_id: presence
+            for presence in changed[:_MAX_PRESENCE_CANDIDATES]
+            if presence.user_id not in reading.ignored
+            and (request.since is not None or presence.state != "offline")
+            and wanted.allows("m.presence", presence.user_id)
+        }
+        others = [user_id for user_id in by_user if user_id != request.user_id]
+        seen = await self._presence.seen_by(request.user_id, others) if others else set()
+        shown = [each for user_id, each in by_user.items() if user_id == request.user_id or user_id in seen]
+        return [
+            {"type": "m.presence", "sender": each.user_id, "content": self._presence.content(each)}
+            for each in shown[:_MAX_PRESENCE]
+        ]
 
     async def _waiting_messages(
         self, request: SyncRequest, pos: int

@@ -16,6 +16,7 @@ import msgspec
 from homeserver.protocol.event_format import client_event
 from homeserver.protocol.push_rules import Notice, PushEvent, Ruleset, default_ruleset, evaluate
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
@@ -84,6 +85,8 @@ class _Known(msgspec.Struct, gc=False):
     #: Unread notices, oldest first, and what they come to.
     notices: list[_Notice]
     counts: UnreadCounts
+    #: Whose messages are not among them.
+    ignored: frozenset[str]
 
 
 class _Rules(msgspec.Struct, frozen=True, gc=False):
@@ -104,6 +107,7 @@ class Unread:
         visibility: Visibility,
         receipts: NewestPositions,
         rulesets: Rulesets,
+        ignored: IgnoredUsers,
         notifier: Notifier,
     ) -> None:
         self._db = db
@@ -112,6 +116,7 @@ class Unread:
         self._visibility = visibility
         self._receipts = receipts
         self._rulesets = rulesets
+        self._ignored = ignored
         self._known: OrderedDict[tuple[int, str], _Known] = OrderedDict()
         self._rules: OrderedDict[str, _Rules] = OrderedDict()
         self._events_judged: OrderedDict[int, _Judged] = OrderedDict()
@@ -120,16 +125,16 @@ class Unread:
     async def counts(self, room: Room, user_id: str, now: int) -> UnreadCounts:
         """A joined user's unread counts at an announced position."""
         key = (room.nid, user_id)
-        known = self._known.get(key)
-        if known is None or known.upto > now:
-            known = await self._from_the_receipt(room, user_id, now)
+        known, ignored = self._known.get(key), await self._ignored.by(user_id)
+        if known is None or known.upto > now or known.ignored != ignored:
+            known = await self._from_the_receipt(room, user_id, now, ignored)
         elif self._receipts.has_changed(room.nid, known.upto):
             read = await self._read_up_to(room, user_id)
             if read != known.read:
-                known = _known(known.upto, read, known.notices)
-        fresh = await self._notices(room, user_id, known.upto, now)
+                known = _known(known.upto, read, known.notices, ignored)
+        fresh = await self._notices(room, user_id, known.upto, now, ignored)
         if fresh:
-            known = _known(now, known.read, (*known.notices, *fresh))
+            known = _known(now, known.read, (*known.notices, *fresh), ignored)
         known.upto = now
         self._known[key] = known
         self._known.move_to_end(key)
@@ -137,13 +142,13 @@ class Unread:
             self._known.popitem(last=False)
         return known.counts
 
-    async def _from_the_receipt(self, room: Room, user_id: str, now: int) -> _Known:
+    async def _from_the_receipt(self, room: Room, user_id: str, now: int, ignored: frozenset[str]) -> _Known:
         """Nothing is known yet: counting begins at the receipt, or where the user joined."""
         read = await self._read_up_to(room, user_id)
         start = read.get(UNTHREADED)
         if start is None:
             start = await self._visibility.joined_since(room, user_id, now)
-        return _known(now if start is None else start, read, [])
+        return _known(now if start is None else start, read, [], ignored)
 
     async def _read_up_to(self, room: Room, user_id: str) -> dict[str, int]:
         """The position each thread is read up to; ``UNTHREADED`` stands for all of them."""
@@ -152,11 +157,15 @@ class Unread:
             read[receipt.thread_id] = max(receipt.event_pos, read.get(receipt.thread_id, 0))
         return read
 
-    async def _notices(self, room: Room, user_id: str, after: int, upto: int) -> list[_Notice]:
+    async def _notices(
+        self, room: Room, user_id: str, after: int, upto: int, ignored: frozenset[str]
+    ) -> list[_Notice]:
         """Events in ``(after, upto]`` that notify the user, oldest first."""
         notices = []
         for stored in await self._newest(room, after, upto):
             if stored.event.sender == user_id:
+                continue
+            if stored.event.sender in ignored and not stored.event.is_state:
                 continue
             notice = await self._notice(room, user_id, stored)
             if notice.notify:
@@ -232,11 +241,11 @@ class _Judged:
         return user_id in self._named
 
 
-def _known(upto: int, read: dict[str, int], notices: Iterable[_Notice]) -> _Known:
+def _known(upto: int, read: dict[str, int], notices: Iterable[_Notice], ignored: frozenset[str]) -> _Known:
     kept = [
         notice for notice in notices if notice.pos > max(read.get(UNTHREADED, 0), read.get(notice.thread, 0))
     ][-MAX_UNREAD:]
-    return _Known(upto, read, kept, _count(kept))
+    return _Known(upto, read, kept, _count(kept), ignored)
 
 
 def _count(notices: Iterable[_Notice]) -> UnreadCounts:

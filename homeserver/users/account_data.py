@@ -20,6 +20,9 @@ from homeserver.storage.database import Database, Transaction
 TAGS = "m.tag"
 
 _MAX_NAME_BYTES = 255
+#: Of one room, and what is said of one of them as JSON.
+_MAX_TAGS = 100
+_MAX_TAG_BYTES = 4096
 
 
 class Positions(Protocol):
@@ -85,9 +88,21 @@ class AccountData:
         return _tags(await self.content(user_id, TAGS, room_id) or {})
 
     async def set_tag(self, user_id: str, room_id: str, name: str, tag: dict[str, Any]) -> None:
-        """Add or replace a tag of a room; ``M_INVALID_PARAM`` for names past 255 bytes."""
+        """Add or replace a tag of a room.
+
+        ``M_INVALID_PARAM`` for names past 255 bytes, and for more than anybody has use for.
+        """
         _check_name(name, "a tag")
-        await self.change(user_id, TAGS, lambda content: {"tags": {**_tags(content), name: tag}}, room_id)
+        if len(orjson.dumps(tag)) > _MAX_TAG_BYTES:
+            raise invalid_param(f"A tag has at most {_MAX_TAG_BYTES} bytes")
+
+        def with_tag(content: dict[str, Any]) -> dict[str, Any]:
+            tags = {**_tags(content), name: tag}
+            if len(tags) > _MAX_TAGS:
+                raise invalid_param(f"A room has at most {_MAX_TAGS} tags")
+            return {"tags": tags}
+
+        await self.change(user_id, TAGS, with_tag, room_id)
 
     async def remove_tag(self, user_id: str, room_id: str, name: str) -> None:
         """Remove a tag of a room, if it is there."""

@@ -53,6 +53,8 @@ class Accounts:
         self._passwords = passwords
         self._server_name = server_name
         self._check_attempt = check_attempt
+        #: Called with users who are new, and with those whose account has been closed.
+        self.listeners: list[Callable[[str], None]] = []
 
     async def user(self, user_id: str) -> User | None:
         """A local user, deactivated or not."""
@@ -101,6 +103,7 @@ class Accounts:
                 raise _in_use()
 
         await self._db.write(add)
+        self._tell(user_id)
         return user_id
 
     async def authenticate(self, user: str, password: str) -> str:
@@ -141,6 +144,11 @@ class Accounts:
                 await filters.remove_all(tx, user_id)
 
         await self._db.write(end)
+        self._tell(user_id)
+
+    def _tell(self, user_id: str) -> None:
+        for listener in self.listeners:
+            listener(user_id)
 
     def _new_user_id(self, name: str) -> str:
         localpart = name.lower()

@@ -1,32 +1,36 @@
 """Presence: who is online, as far as their clients say so.
 
-Kept in memory, the last state of each user on disk too.  Changes have ephemeral
-positions.  Specification: client-server API, "Presence"; server-server API, the same.
+Kept in memory, the last state of each user on disk too.  A change counts at once, and is stored and
+told with all others of the same moment (``flush``): one transaction, each waiting client woken once,
+and one EDU to a server.  What somebody shares with whom is looked up for those who changed only, and
+the more there was to tell, the longer until the next time.  Specification: client-server API,
+"Presence"; server-server API, the same.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import not_found
-from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.protocol.ids import is_user_id, server_name_of, server_of
+from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.edus import News, RemoteEdus
-from homeserver.rooms.rooms import Rooms
+from homeserver.rooms.room import MEMBER
 from homeserver.storage import presence as storage
-from homeserver.storage import rooms as room_storage
+from homeserver.storage import sharing
 from homeserver.storage.database import Database
 from homeserver.storage.presence import StoredPresence
+from homeserver.users.present_devices import STATES, PresenceState, PresentDevices
 
-PresenceState: TypeAlias = Literal["online", "unavailable", "offline"]
-STATES: tuple[PresenceState, ...] = ("online", "unavailable", "offline")
+__all__ = ["STATES", "Presence", "PresenceState", "UserPresence"]
 
-#: Milliseconds without a sync after which somebody is offline, without doing anything idle.
-_OFFLINE_AFTER_MS = 30_000
+#: Milliseconds without doing anything after which somebody is away, and "currently active" no more.
 _IDLE_AFTER_MS = 5 * 60_000
 _CURRENTLY_ACTIVE_MS = 60_000
 #: Other servers are believed for so long.
@@ -35,6 +39,14 @@ _REMOTE_OFFLINE_AFTER_MS = 30 * 60_000
 _REMEMBERED = 50_000
 _MAX_EDU_USERS = 100
 _MAX_STATUS = 1000
+#: Of one flush.
+_MAX_TOLD = 200
+_MAX_NEWCOMERS = 100
+#: Seconds until the next flush for each client that was woken and each server that was told: what
+#: presence may take of the server's time at most.
+_PER_WAKE_S = 0.005
+_PER_EDU_S = 0.002
+_LONGEST_PAUSE_S = 30.0
 
 
 class UserPresence(msgspec.Struct, frozen=True, gc=False):
@@ -44,10 +56,12 @@ class UserPresence(msgspec.Struct, frozen=True, gc=False):
     state: PresenceState
     status_msg: str | None
     last_active_at: int
-    #: When a client of theirs last kept up its presence (their server, for users of others).
+    #: When their server last said so, for users of others.
     last_seen_at: int
     #: Ephemeral position of the last change.
     pos: int
+    #: Whether others were told that they are doing something just now.
+    active_told: bool = False
 
 
 class Presence:
@@ -61,7 +75,6 @@ class Presence:
         self,
         *,
         db: Database,
-        rooms: Rooms,
         clock: Clock,
         news: News,
         edus: RemoteEdus,
@@ -70,7 +83,6 @@ class Presence:
         enabled: bool = True,
     ) -> None:
         self._db = db
-        self._rooms = rooms
         self._clock = clock
         self._news = news
         self._edus = edus
@@ -79,8 +91,15 @@ class Presence:
         self.enabled = enabled
         #: Those who changed last stand last.
         self._users: OrderedDict[str, UserPresence] = OrderedDict()
-        #: Local users who keep syncing, and so do not go offline.
-        self._syncing: dict[str, int] = {}
+        #: Those of them who are not offline.
+        self._there: set[str] = set()
+        self._devices = PresentDevices()
+        #: Whose change is still to be stored, and to be told, the oldest first.
+        self._unstored: set[str] = set()
+        self._untold: dict[str, None] = {}
+        #: Room numbers and servers that somebody came into the room from, who is to be told of those there.
+        self._newcomers: dict[tuple[int, str], None] = {}
+        self._quiet_until = 0.0
 
     async def of(self, user_id: str) -> UserPresence:
         """A user's presence.  ``M_NOT_FOUND`` for somebody nothing is known of."""
@@ -89,55 +108,50 @@ class Presence:
             raise not_found("Nothing is known of this user's presence")
         return presence
 
-    async def set_state(self, user_id: str, state: PresenceState, status_msg: str | None = None) -> None:
-        """A local user says how present they are."""
+    async def set_state(
+        self, user_id: str, state: PresenceState, status_msg: str | None = None, device_id: str | None = None
+    ) -> None:
+        """A local user says at a device how present they are; the most present of their devices counts."""
         if self.enabled:
             now = self._clock.now_ms()
+            known = self._users.get(user_id) or await self._load(user_id)
+            self._devices.said(user_id, device_id, state, now)
             status = status_msg[:_MAX_STATUS] if status_msg else None
-            await self._put(user_id, state, status, now if state == "online" else None)
+            self._put(user_id, self._devices.state(user_id, now), status, known, active=state == "online")
 
-    async def synced(self, user_id: str, state: PresenceState) -> None:
+    async def synced(self, user_id: str, state: PresenceState, device_id: str | None = None) -> None:
         """A client of a local user syncs, which counts as being ``state`` (not when that is offline)."""
         if not self.enabled or state == "offline":
             return
-        known = self._users.get(user_id) or await self._load(user_id)
         now = self._clock.now_ms()
+        known = self._users.get(user_id) or await self._load(user_id)
         # A client goes on syncing as online while its user has long gone for tea.
-        is_idle = (
-            known is not None
-            and (known.state, state) == ("unavailable", "online")
-            and now - known.last_active_at > _IDLE_AFTER_MS
-        )
-        if known is None or (known.state != state and not is_idle):
+        if known and known.state == "unavailable" and now - known.last_active_at > _IDLE_AFTER_MS:
+            state = "unavailable"
+        self._devices.said(user_id, device_id, state, now)
+        combined = self._devices.state(user_id, now)
+        if known is None or known.state != combined:
             status = known.status_msg if known else None
-            await self._put(user_id, state, status, now if state == "online" else None)
-        else:
-            self._users[user_id] = msgspec.structs.replace(known, last_seen_at=now)
+            self._put(user_id, combined, status, known, active=combined == "online")
 
-    def sync_begins(self, user_id: str) -> None:
+    def sync_begins(self, user_id: str, device_id: str | None = None) -> None:
         """A long poll waits for a local user, who is not offline while it does."""
-        self._syncing[user_id] = self._syncing.get(user_id, 0) + 1
+        self._devices.sync_begins(user_id, device_id, self._clock.now_ms())
 
-    def sync_ends(self, user_id: str) -> None:
+    def sync_ends(self, user_id: str, device_id: str | None = None) -> None:
         """That long poll has ended."""
-        left = self._syncing.get(user_id, 0) - 1
-        if left > 0:
-            self._syncing[user_id] = left
-        else:
-            self._syncing.pop(user_id, None)
-        known = self._users.get(user_id)
-        if known is not None:
-            self._users[user_id] = msgspec.structs.replace(known, last_seen_at=self._clock.now_ms())
+        self._devices.sync_ends(user_id, device_id, self._clock.now_ms())
 
     async def active(self, user_id: str) -> None:
         """A local user does something that only somebody at a client does."""
         known = self._users.get(user_id)
-        if self.enabled and known is not None:
-            now = self._clock.now_ms()
-            if known.state == "online":
-                self._users[user_id] = msgspec.structs.replace(known, last_active_at=now)
-            elif known.state == "unavailable":
-                await self._put(user_id, "online", known.status_msg, now)
+        if not self.enabled or known is None or known.state == "offline":
+            return
+        if known.state == "online" and known.active_told:
+            self._users[user_id] = msgspec.structs.replace(known, last_active_at=self._clock.now_ms())
+        else:
+            self._devices.all_become(user_id, "online")
+            self._put(user_id, "online", known.status_msg, known, active=True)
 
     async def receive(self, origin: str, content: dict[str, Any]) -> None:
         """Take in an ``m.presence`` EDU.
@@ -154,17 +168,29 @@ class Presence:
             if isinstance(update, dict) and isinstance(user_id := update.get("user_id"), str)
         }
         theirs = [each for each in by_user if is_user_id(each) and server_name_of(each) == origin]
-        known = await storage.joined_somewhere(self._db.scan, theirs)
-        for user_id in theirs:
-            if user_id not in known:
-                continue
+        for user_id in await storage.joined_somewhere(self._db.scan, theirs):
             update = by_user[user_id]
             state, ago, status = (update.get(name) for name in ("presence", "last_active_ago", "status_msg"))
             if state not in STATES:
                 continue
             ago = ago if isinstance(ago, int) and 0 <= ago < now else 0
             status = status[:_MAX_STATUS] if isinstance(status, str) and status else None
-            await self._put(user_id, state, status, now - ago)
+            known = self._users.get(user_id)
+            self._put(user_id, state, status, known, active_at=now - ago)
+
+    def new_events(self, news: NewEvents) -> None:
+        """A local user who comes into a room is seen there too; others who do see the users here."""
+        for stored in news.events:
+            event = stored.event
+            if event.type != MEMBER or event.content.get("membership") != "join":
+                continue
+            user_id = event.state_key or ""
+            server = server_of(user_id)
+            if server == self._server_name:
+                if user_id in self._there and user_id in news.users:
+                    self._untold.setdefault(user_id, None)
+            elif self._there and len(self._newcomers) < _MAX_NEWCOMERS:
+                self._newcomers.setdefault((news.room.nid, server), None)
 
     def changed(self, since: int) -> list[UserPresence]:
         """Everybody whose presence changed after an ephemeral position, the last change first."""
@@ -177,88 +203,132 @@ class Presence:
 
     def there(self, user_ids: Iterable[str]) -> list[UserPresence]:
         """Those of some users who are not offline."""
-        known = [self._users[user_id] for user_id in user_ids if user_id in self._users]
-        return [presence for presence in known if presence.state != "offline"]
+        return [self._users[user_id] for user_id in user_ids if user_id in self._there]
 
     async def may_see(self, user_id: str, other: str) -> bool:
         """Whether a local user may know another's presence: who shares a room with them."""
-        if user_id == other:
-            return True
-        memberships = await room_storage.local_memberships_of(self._db.read, user_id)
-        joined = [membership.room_nid for membership in memberships if membership.membership == "join"]
-        return await self.shares_room(other, joined)
+        return user_id == other or bool(await self.seen_by(user_id, [other]))
 
-    async def shares_room(self, user_id: str, room_nids: Collection[int]) -> bool:
-        """Whether a user is joined to one of some rooms."""
-        return bool(await storage.rooms_joined_among(self._db.read, user_id, list(room_nids)))
+    async def seen_by(self, user_id: str, others: Sequence[str]) -> set[str]:
+        """Those of some users whose presence a local user may know."""
+        return await sharing.sharing_with(
+            self._db.scan if len(others) > 1 else self._db.read, others, user_id
+        )
 
-    async def expire(self) -> None:
+    def expire(self) -> None:
         """Let those go idle or offline who do nothing.  To be called every few seconds."""
         now = self._clock.now_ms()
-        for known in list(self._users.values()):
+        for user_id in list(self._there):
+            known = self._users[user_id]
             state = self._state_by_now(known, now)
-            if state != known.state:
-                await self._put(known.user_id, state, known.status_msg, None)
+            if state != known.state or (known.active_told and not self._is_active(known)):
+                self._put(user_id, state, known.status_msg, known)
+
+    async def flush(self) -> None:
+        """Store and tell what has changed; to be called about every second, and before the server stops.
+
+        Does nothing yet when the time before was a while of work for everybody.
+        """
+        if self._clock.monotonic() < self._quiet_until:
+            return
+        if self._newcomers:
+            await self._greet()
+        if self._untold:
+            await self._tell()
+
+    async def _greet(self) -> None:
+        """Tell servers that have come into rooms who is there."""
+        newcomers, self._newcomers = self._newcomers, {}
+        members = await sharing.local_members(self._db.scan, list({room_nid for room_nid, _ in newcomers}))
+        for room_nid, server in newcomers:
+            for each in self.there(members.get(room_nid, ()))[:_MAX_EDU_USERS]:
+                self._edus.send_presence([server], {"user_id": each.user_id, **self.content(each)})
+
+    async def _tell(self) -> None:
+        told = list(self._untold)[:_MAX_TOLD]
+        for user_id in told:
+            del self._untold[user_id]
+        changed = [self._users[user_id] for user_id in told if user_id in self._users]
+        await self._store([each for each in changed if each.user_id in self._unstored])
+        local = [each for each in changed if server_name_of(each.user_id) == self._server_name]
+        rooms = await sharing.rooms_of(self._db.scan, told)
+        servers = await sharing.servers_of_each(self._db.scan, [each.user_id for each in local])
+        woken = self._news.wake(rooms=rooms, users=[each.user_id for each in local])
+        # Nothing is awaited in between, so that each server gets one EDU for all of them.
+        for each in local:
+            self._edus.send_presence(
+                servers.get(each.user_id, ()), {"user_id": each.user_id, **self.content(each)}
+            )
+        edus = len({server for of_user in servers.values() for server in of_user} - {self._server_name})
+        pause = min(woken * _PER_WAKE_S + edus * _PER_EDU_S, _LONGEST_PAUSE_S)
+        self._quiet_until = self._clock.monotonic() + pause
 
     def content(self, presence: UserPresence) -> dict[str, Any]:
         """The content of an ``m.presence`` event."""
         ago = max(0, self._clock.now_ms() - presence.last_active_at)
         content: dict[str, Any] = {"presence": presence.state, "last_active_ago": ago}
         if presence.state == "online":
-            content["currently_active"] = ago < _CURRENTLY_ACTIVE_MS
+            content["currently_active"] = self._is_active(presence)
         if presence.status_msg is not None:
             content["status_msg"] = presence.status_msg
         return content
 
-    def _state_by_now(self, known: UserPresence, now: int) -> PresenceState:
-        if known.state == "offline":
-            return "offline"
-        is_local = server_name_of(known.user_id) == self._server_name
-        patience = _OFFLINE_AFTER_MS if is_local else _REMOTE_OFFLINE_AFTER_MS
-        if known.user_id not in self._syncing and now - known.last_seen_at > patience:
-            return "offline"
-        if is_local and known.state == "online" and now - known.last_active_at > _IDLE_AFTER_MS:
-            return "unavailable"
-        return known.state
+    async def _store(self, changed: Collection[UserPresence]) -> None:
+        rows = [
+            StoredPresence(each.user_id, each.state, each.status_msg, each.last_active_at) for each in changed
+        ]
+        self._unstored.difference_update(row.user_id for row in rows)
+        if rows:
+            await self._db.write(partial(storage.put_all, rows=rows))
 
-    async def _put(
-        self, user_id: str, state: PresenceState, status_msg: str | None, active_at: int | None
+    def _is_active(self, presence: UserPresence) -> bool:
+        return self._clock.now_ms() - presence.last_active_at < _CURRENTLY_ACTIVE_MS
+
+    def _state_by_now(self, known: UserPresence, now: int) -> PresenceState:
+        if server_name_of(known.user_id) != self._server_name:
+            return "offline" if now - known.last_seen_at > _REMOTE_OFFLINE_AFTER_MS else known.state
+        if known.state == "online" and now - known.last_active_at > _IDLE_AFTER_MS:
+            self._devices.all_become(known.user_id, "unavailable")
+        return self._devices.state(known.user_id, now)
+
+    def _put(
+        self,
+        user_id: str,
+        state: PresenceState,
+        status_msg: str | None,
+        known: UserPresence | None,
+        *,
+        active: bool = False,
+        active_at: int | None = None,
     ) -> None:
-        known = self._users.get(user_id) or await self._load(user_id)
+        """Note a presence; ``active``: now, ``active_at``: at another time."""
         now = self._clock.now_ms()
+        last_active_at = now if active or known is None else known.last_active_at
         presence = UserPresence(
             user_id=user_id,
             state=state,
             status_msg=status_msg,
-            last_active_at=active_at or (known.last_active_at if known else now),
-            last_seen_at=now if state != "offline" else (known.last_seen_at if known else now),
+            last_active_at=last_active_at if active_at is None else active_at,
+            last_seen_at=now,
             pos=self._next_position(),
         )
-        self._users[user_id] = presence
+        is_active = state == "online" and self._is_active(presence)
+        self._users[user_id] = msgspec.structs.replace(presence, active_told=is_active)
         self._users.move_to_end(user_id)
+        (self._there.discard if state == "offline" else self._there.add)(user_id)
+        is_said = known is not None and (known.state, known.status_msg) == (state, status_msg)
+        if not is_said:
+            self._unstored.add(user_id)
+        if not is_said or (known is not None and known.active_told != is_active):
+            self._untold.setdefault(user_id, None)
         if len(self._users) > _REMEMBERED:
-            self._users.popitem(last=False)
-        if known is not None and (known.state, known.status_msg) == (state, status_msg):
-            return
-        await self._db.write(
-            lambda tx: storage.put(tx, StoredPresence(user_id, state, status_msg, presence.last_active_at))
-        )
-        await self._tell(presence)
+            self._forget(next(iter(self._users)))
 
-    async def _tell(self, presence: UserPresence) -> None:
-        """Wake whoever shares a room with the user, and tell the servers that do."""
-        if server_name_of(presence.user_id) != self._server_name:
-            local = await storage.rooms_of(self._db.read, presence.user_id)
-            self._news.wake(rooms=local)
-            return
-        memberships = await room_storage.local_memberships_of(self._db.read, presence.user_id)
-        joined = [membership.room_nid for membership in memberships if membership.membership == "join"]
-        self._news.wake(rooms=joined, users=(presence.user_id,))
-        servers: set[str] = set()
-        for nid in joined:
-            servers.update((await self._rooms.by_nid(nid)).servers)
-        update = {"user_id": presence.user_id, **self.content(presence)}
-        self._edus.send_presence(servers, update)
+    def _forget(self, user_id: str) -> None:
+        del self._users[user_id]
+        self._there.discard(user_id)
+        self._unstored.discard(user_id)
+        self._untold.pop(user_id, None)
 
     async def _load(self, user_id: str) -> UserPresence | None:
         stored = await storage.of_user(self._db.read, user_id)

@@ -7,28 +7,21 @@ client-server API, "Profiles".
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import orjson
 
-from homeserver.errors import MatrixError, bad_json, invalid_param, not_found
+from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME, MAX_NAME_BYTES, is_field_name
 from homeserver.storage import profiles, users
 from homeserver.storage.database import Database, Transaction
 
-DISPLAYNAME = "displayname"
-AVATAR_URL = "avatar_url"
-
 #: The whole profile as JSON stays below this, in bytes.
 _MAX_PROFILE_BYTES = 64 * 1024
-_MAX_NAME_BYTES = 255
 _MAX_DISPLAYNAME_CHARS = 256
 _MAX_AVATAR_URL_CHARS = 1000
-
-#: Common Namespaced Identifier Grammar, in namespaced form.
-_NAMESPACED = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+")
 
 
 class MembershipUpdater(Protocol):
@@ -63,6 +56,8 @@ class Profiles:
         #: Where changes are passed on to; may be set once the parts that need each other exist.
         self.memberships = memberships
         self.remote = remote
+        #: Called with users whose name or avatar has changed.
+        self.listeners: list[Callable[[str], None]] = []
 
     async def profile(self, user_id: str, field: str | None = None) -> dict[str, Any]:
         """A user's profile, or the object of one field; ``M_NOT_FOUND``, or ``RemoteError``."""
@@ -129,16 +124,28 @@ class Profiles:
             await self._pass_on(user_id, field)
 
     async def _pass_on(self, user_id: str, field: str) -> None:
-        if field in (DISPLAYNAME, AVATAR_URL) and self.memberships is not None:
+        if field not in (DISPLAYNAME, AVATAR_URL):
+            return
+        for listener in self.listeners:
+            listener(user_id)
+        if self.memberships is not None:
             displayname, avatar_url = await self.name_and_avatar(user_id)
             await self.memberships.profile_changed(user_id, displayname, avatar_url)
 
 
+class HiddenProfiles:
+    """Stands for the profiles of local users where other servers are not to see them."""
+
+    async def local_profile(self, user_id: str, field: str | None = None) -> dict[str, Any]:
+        """Raises ``M_FORBIDDEN``, whoever is asked for."""
+        raise forbidden("This server does not show profiles to other servers")
+
+
 def check_field_name(field: str) -> None:
     """Whether a profile may have such a field: ``M_KEY_TOO_LARGE`` or ``M_INVALID_PARAM`` if not."""
-    if len(field.encode()) > _MAX_NAME_BYTES:
-        raise MatrixError(400, "M_KEY_TOO_LARGE", f"A field's name has at most {_MAX_NAME_BYTES} bytes")
-    if field not in (DISPLAYNAME, AVATAR_URL) and not _NAMESPACED.fullmatch(field):
+    if len(field.encode()) > MAX_NAME_BYTES:
+        raise MatrixError(400, "M_KEY_TOO_LARGE", f"A field's name has at most {MAX_NAME_BYTES} bytes")
+    if not is_field_name(field):
         raise invalid_param("That is not the name of a profile field")
 
 

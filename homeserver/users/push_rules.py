@@ -72,7 +72,12 @@ class PushRules:
         check_actions(actions)
         await self._change(user_id, lambda ruleset: _find(ruleset, kind, rule_id).update(actions=actions))
 
-    async def _change(self, user_id: str, edit: Callable[[Ruleset], None]) -> None:
+    async def carry_over(self, user_id: str, old_room: str, new_room: str) -> None:
+        """Make for a room the rules that there are for the room it replaces."""
+        if carry_rules_over(await self.ruleset(user_id), old_room, new_room):
+            await self._change(user_id, lambda ruleset: carry_rules_over(ruleset, old_room, new_room))
+
+    async def _change(self, user_id: str, edit: Callable[[Ruleset], object]) -> None:
         def change(content: dict[str, Any]) -> dict[str, Any]:
             ruleset = whole_ruleset(user_id, content)
             edit(ruleset)
@@ -123,6 +128,34 @@ def delete_rule(ruleset: Ruleset, kind: str, rule_id: str) -> None:
     if rule["default"]:
         raise invalid_param("A predefined rule can be switched off, but not removed")
     ruleset[kind].remove(rule)
+
+
+def carry_rules_over(ruleset: Ruleset, old_room: str, new_room: str) -> bool:
+    """Put a rule about the replacement beside each own rule about a room; whether there was any."""
+    carried = False
+    for kind in KINDS:
+        known = {rule["rule_id"] for rule in ruleset[kind]}
+        for rule in [each for each in ruleset[kind] if not each["default"]]:
+            copied = _for_room(kind, rule, old_room, new_room)
+            if copied is not None and copied["rule_id"] not in known and len(known) < _MAX_RULES:
+                ruleset[kind].insert(ruleset[kind].index(rule) + 1, copied)
+                known.add(copied["rule_id"])
+                carried = True
+    return carried
+
+
+def _for_room(kind: str, rule: Rule, old_room: str, new_room: str) -> Rule | None:
+    """A rule as it is for another room; ``None`` for one that is not about the old room."""
+    if kind == "room":
+        return {**rule, "rule_id": new_room} if rule["rule_id"] == old_room else None
+    conditions = rule.get("conditions")
+    about = {"kind": "event_match", "key": "room_id", "pattern": old_room}
+    if not isinstance(conditions, list) or about not in conditions:
+        return None
+    rule_id = rule["rule_id"]
+    rule_id = rule_id.replace(old_room, new_room) if old_room in rule_id else f"{rule_id}.{new_room}"
+    moved = [{**about, "pattern": new_room} if each == about else each for each in conditions]
+    return {**copy.deepcopy(rule), "rule_id": rule_id, "conditions": moved}
 
 
 def read_rule(kind: str, rule_id: str, body: dict[str, Any]) -> Rule:

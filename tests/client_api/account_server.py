@@ -14,6 +14,8 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from homeserver.clock import FakeClock
 from homeserver.config import Media
+from homeserver.config.people import Profiles
+from homeserver.contacts import ContactSettings, wire_contacts
 from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.encryption import wire_encryption
@@ -62,9 +64,15 @@ class AccountServer:
     """The server with its people, and a client to call it with."""
 
     def __init__(
-        self, core: Core, clock: FakeClock, registration: Registration, registration_secret: str | None = None
+        self,
+        core: Core,
+        clock: FakeClock,
+        registration: Registration,
+        registration_secret: str | None = None,
+        profiles: Profiles | None = None,
     ) -> None:
         self.core = core
+        self._profiles = profiles or Profiles()
         self.clock = clock
         self._registration_secret = registration_secret
         self.db = core.db
@@ -91,7 +99,7 @@ class AccountServer:
         api = wire_client_api(
             self.core,
             self.people,
-            wire_room_actions(self.core, self.people.profiles, NobodyElse()),
+            actions := wire_room_actions(self.core, self.people.profiles, NobodyElse()),
             ephemeral,
             reading := wire_reading(
                 self.core, self.people.push_rules, ephemeral, AskedForHistory(), encryption
@@ -101,6 +109,9 @@ class AccountServer:
             content=wire_content_repository(self.core, Media(), None),
             public_base_url="https://a.org",
             registration_secret=self._registration_secret,
+            contacts=wire_contacts(
+                self.core, self.people, actions, reading, ContactSettings(profiles=self._profiles)
+            ),
         )
         return client_routes(api)
 
@@ -142,11 +153,13 @@ async def account_server(
     tokens: Collection[str] = (),
     *,
     registration_secret: str | None = None,
+    profiles: Profiles | None = None,
 ) -> AsyncIterator[AccountServer]:
     """A running server."""
     clock = FakeClock()
     core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
-    server = AccountServer(core, clock, Registration(db, clock, mode, tokens), registration_secret)
+    registration = Registration(db, clock, mode, tokens)
+    server = AccountServer(core, clock, registration, registration_secret, profiles)
     dispatcher = Dispatcher(
         server.routes(),
         authenticate_user=server.sessions.authenticate,

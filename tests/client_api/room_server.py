@@ -32,24 +32,25 @@ class RoomServer:
     async def call(
         self,
         user_id: str,
+        /,
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
         **query: str,
     ) -> tuple[int, Any]:
-        """Status and JSON of a request by a user; ``path`` is below ``/_matrix/client/v3``."""
+        """Status and JSON of a request by a user; ``path`` is absolute or below ``/_matrix/client/v3``."""
         headers = {"Authorization": f"Bearer {user_id}"}
-        url = URL(V3 + path, encoded=True).with_query(query)
+        url = URL(path if path.startswith("/_matrix") else V3 + path, encoded=True).with_query(query)
         async with self.client.request(method, url, json=body, headers=headers) as response:
             return response.status, await response.json()
 
-    async def get(self, user_id: str, path: str, **query: str) -> Any:
+    async def get(self, user_id: str, /, path: str, **query: str) -> Any:
         """The JSON of a request that succeeds."""
         status, reply = await self.call(user_id, "GET", path, None, **query)
         assert status == 200, reply
         return reply
 
-    async def refusal(self, user_id: str, path: str, **query: str) -> tuple[int, str]:
+    async def refusal(self, user_id: str, /, path: str, **query: str) -> tuple[int, str]:
         """Status and errcode of a request that fails."""
         status, reply = await self.call(user_id, "GET", path, None, **query)
         return status, reply["errcode"]

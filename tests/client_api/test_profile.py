@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.client_api.account_server import AccountServer
+from homeserver.config.people import Profiles
+from homeserver.storage.database import Database
+from tests.client_api.account_server import AccountServer, account_server
 
 ALICE = "/profile/@alice:a.org"
 
@@ -95,3 +97,57 @@ async def test_other_servers_are_asked_for_their_users(server: AccountServer) ->
     assert await server.refused("GET", "/profile/@carol:b.org/avatar_url") == (404, "M_NOT_FOUND")
     assert await server.refused("GET", "/profile/@nobody:a.org") == (404, "M_NOT_FOUND")
     assert await server.refused("GET", "/profile/carol") == (400, "M_INVALID_PARAM")
+
+
+async def test_fields_are_served_under_their_older_path_too(server: AccountServer) -> None:
+    token = await server.user("alice")
+    old = "/_matrix/client/unstable/uk.tcpip.msc4133" + ALICE
+    assert await server.call("PUT", f"{old}/m.tz", {"m.tz": "Europe/Paris"}, token=token) == (200, {})
+    assert await server.call("GET", f"{old}/m.tz") == (200, {"m.tz": "Europe/Paris"})
+    assert await server.call("GET", old) == (200, {"m.tz": "Europe/Paris"})
+    assert await server.call("DELETE", f"{old}/m.tz", token=token) == (200, {})
+    assert await server.call("GET", ALICE) == (200, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "capability"),
+    [
+        (Profiles(), {"enabled": True}),
+        (Profiles(disallowed_fields=("displayname",)), {"enabled": True, "disallowed": ["displayname"]}),
+        (Profiles(allowed_fields=("m.tz",)), {"enabled": True, "allowed": ["m.tz"]}),
+        (Profiles(changes=False), {"enabled": False}),
+    ],
+)
+async def test_who_runs_the_server_says_which_fields_may_be_changed(
+    sqlite_database: Database, settings: Profiles, capability: dict[str, Any]
+) -> None:
+    async with account_server(sqlite_database, profiles=settings) as server:
+        token = await server.user("alice")
+        _, reply = await server.call("GET", "/capabilities", token=token)
+        assert reply["capabilities"]["m.profile_fields"] == capability
+        may = settings.may_change("displayname")
+        assert reply["capabilities"]["m.set_displayname"] == {"enabled": may}
+        status, _ = await server.call("PUT", f"{ALICE}/displayname", {"displayname": "A"}, token=token)
+        assert status == (200 if may else 403)
+        status, _ = await server.call("DELETE", f"{ALICE}/displayname", token=token)
+        assert status == (200 if may else 403)
+        status, _ = await server.call("PUT", f"{ALICE}/m.tz", {"m.tz": "UTC"}, token=token)
+        assert status == (200 if settings.changes else 403)
+
+
+async def test_profiles_may_be_for_those_with_an_account(sqlite_database: Database) -> None:
+    async with account_server(sqlite_database, profiles=Profiles(require_auth=True)) as server:
+        token = await server.user("alice")
+        assert await server.refused("GET", ALICE) == (401, "M_MISSING_TOKEN")
+        assert await server.call("GET", ALICE, token=token) == (200, {})
+
+
+async def test_profiles_may_be_for_those_who_know_each_other(sqlite_database: Database) -> None:
+    async with account_server(sqlite_database, profiles=Profiles(limit_to_shared_rooms=True)) as server:
+        alice, bob = await server.user("alice"), await server.user("bob")
+        assert await server.refused("GET", ALICE) == (401, "M_MISSING_TOKEN")
+        assert await server.call("GET", ALICE, token=alice) == (200, {})
+        assert await server.refused("GET", ALICE, token=bob) == (403, "M_FORBIDDEN")
+        assert await server.refused("GET", "/profile/@nobody:a.org", token=bob) == (403, "M_FORBIDDEN")
+        await server.call("POST", "/createRoom", {"preset": "public_chat"}, token=alice)
+        assert await server.call("GET", ALICE, token=bob) == (200, {})

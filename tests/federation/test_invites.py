@@ -7,6 +7,7 @@ import json
 import pytest
 
 from homeserver.errors import RemoteError
+from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.storage import account_data
 from tests.remote import Network, Server
 
@@ -136,3 +137,32 @@ async def test_a_room_version_from_the_future_is_refused(here: Server, there: Se
             there.name, "!room:here.example", "$event", room_version="99", pdu={}, invite_room_state=[]
         )
     assert (refused.value.status, refused.value.errcode) == (400, "M_INCOMPATIBLE_ROOM_VERSION")
+
+
+async def test_an_invite_that_is_filtered_out_is_refused_or_taken_in_silence(
+    here: Server, there: Server
+) -> None:
+    alice, mallory, bob = here.user("alice"), here.user("mallory"), there.user("bob")
+    filters = {"allowed_users": [alice], "ignored_users": [mallory], "blocked_servers": [here.name]}
+    await there.db.write(
+        lambda tx: account_data.set_content(
+            tx,
+            bob,
+            account_data.GLOBAL,
+            "org.matrix.msc4155.invite_permission_config",
+            content_json=json.dumps(filters),
+            pos=1,
+        )
+    )
+    permissions = InvitePermissions(there.db)
+
+    for sender, shown in ((alice, True), (mallory, False)):
+        room_id = await here.private_room(sender)
+        await here.membership.invite(sender, room_id, bob)
+        assert await here.membership_of(room_id, bob) == "invite"
+        assert await permissions.shows(bob, sender) == shown
+
+    eve = here.user("eve")
+    with pytest.raises(RemoteError) as refused:
+        await here.membership.invite(eve, await here.private_room(eve), bob)
+    assert (refused.value.status, refused.value.errcode) == (403, "M_INVITE_BLOCKED")

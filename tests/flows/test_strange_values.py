@@ -114,6 +114,13 @@ BODIES: dict[str, dict[str, Any]] = {
     "PUT /presence/$dora/status": {"presence": "online", "status_msg": "x"},
     "PUT /user/$dora/account_data/org.example": {"x": {"y": "z"}},
     "PUT /user/$dora/account_data/m.ignored_user_list": {"ignored_users": {"@a:b": {}}},
+    "PUT /user/$dora/account_data/m.invite_permission_config": {
+        "default_action": "block", "enabled": True, "allowed_users": ["x"], "blocked_servers": ["y"],
+    },
+    "POST /user_directory/search": {"search_term": "x", "limit": 5},
+    "POST /rooms/$playground/report": {"reason": "x"},
+    "POST /rooms/$playground/report/$said": {"reason": "x", "score": -100},
+    "POST /users/$bob/report": {"reason": "x"},
     "PUT /user/$dora/account_data/m.direct": {"$bob": ["$playground"]},
     "PUT /user/$dora/rooms/$playground/account_data/m.marked_unread": {"unread": True},
     "PUT /user/$dora/rooms/$playground/account_data/m.tag": {"tags": {"u.x": {"order": 0.5}}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from homeserver.storage import presence, receipts, to_device
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.presence import StoredPresence
@@ -65,7 +67,6 @@ async def test_another_servers_message_is_noted_once(database: Database) -> None
 async def test_presence_is_replaced(database: Database) -> None:
     for state in ("online", "offline"):
         stored = StoredPresence("@a:x", state, None, 5)
-        await database.write(lambda tx, stored=stored: presence.put(tx, stored))  # type: ignore[misc]
+        await database.write(partial(presence.put_all, rows=[stored]))
     assert await presence.of_user(database.read, "@a:x") == StoredPresence("@a:x", "offline", None, 5)
-    assert await presence.rooms_of(database.read, "@a:x") == []
-    assert await presence.rooms_joined_among(database.read, "@a:x", [1, 2]) == []
+    assert await presence.joined_somewhere(database.read, ["@a:x"]) == set()

@@ -241,6 +241,7 @@ async def test_presence_is_told_to_those_who_share_a_room(sqlite_database: Datab
     waiting = alice.wait()
     await asyncio.sleep(0)
     await server.presence.set_state(bob.user_id, "online", "here")
+    await server.presence.flush()
     (event,) = (await asyncio.wait_for(waiting, 5))["presence"]["events"]
     assert event["sender"] == bob.user_id
     assert event["content"] == {
@@ -251,6 +252,6 @@ async def test_presence_is_told_to_those_who_share_a_room(sqlite_database: Datab
     }
     assert (await stranger.sync(set_presence="offline"))["presence"]["events"] == []
     server.world.clock.advance(60)
-    await server.presence.expire()
+    server.presence.expire()
     told = {event["sender"]: event["content"] for event in (await alice.sync())["presence"]["events"]}
     assert told[bob.user_id]["presence"] == "offline"

@@ -257,11 +257,34 @@ _PUSH_RULES = (
     bad("no actions", "PUT /pushrules/global/override/.m.rule.master/actions", *MISSING, body={}),
 )  # fmt: skip
 
+_MUTUAL = "GET /_matrix/client/v1/mutual_rooms"
+
+_CONTACTS = (
+    bad("nothing to search for", "POST /user_directory/search", *MISSING, body={}),
+    bad("a number to search for", "POST /user_directory/search", *WRONG_VALUE, body={"search_term": 5}),
+    bad("no limit to speak of", "POST /user_directory/search", *WRONG_VALUE,
+        body={"search_term": "alice", "limit": "all"}),
+    bad("a negative limit", "POST /user_directory/search", *WRONG_VALUE,
+        body={"search_term": "alice", "limit": -1}),
+    bad("rooms shared with nobody", _MUTUAL, *MISSING, *BAD_QUERY),
+    bad("rooms shared with no user", f"{_MUTUAL}?user_id=alice", *BAD_QUERY),
+    bad("rooms shared with oneself", f"{_MUTUAL}?user_id=$alice", *BAD_QUERY),
+    bad("a token of nobody", f"{_MUTUAL}?user_id=$bob&from=x", *BAD_QUERY),
+    bad("an unknown room reported", "POST /rooms/!nowhere:x.example/report", *NOT_FOUND,
+        body={"reason": "x"}),
+    bad("a room reported without reason", "POST /rooms/$room/report", *MISSING, body={}),
+    bad("an unknown event reported", "POST /rooms/$room/report/$$nothing", *NOT_FOUND, body={"reason": "x"}),
+    bad("a number for a reason", "POST /rooms/$room/report/$event", *WRONG_VALUE, body={"reason": 5}),
+    bad("a report of no user", "POST /users/alice/report", *BAD_QUERY, *NOT_FOUND, body={"reason": "x"}),
+    bad("a user reported without reason", "POST /users/$bob/report", *MISSING, body={}),
+)  # fmt: skip
+
 PEOPLE: tuple[Bad, ...] = (
     *_LOGINS,
     *_REGISTRATIONS,
     *_ACCOUNTS,
     *_PROFILES,
+    *_CONTACTS,
     *_ACCOUNT_DATA,
     *_FILTERS,
     *_PUSH_RULES,
