@@ -29,14 +29,14 @@ async def room_of_all(people: Sequence[Client], host: Server, version: str = NEW
     return room
 
 
-async def known_to_all(room: str, people: Sequence[Client], said: Sequence[str]) -> set[str]:
-    """The events in everybody's history once all servers report the same state.
+async def lacking(room: str, people: Sequence[Client], said: Sequence[str]) -> dict[str, set[str]]:
+    """What is not in the history of some people though it was said, once all servers report the same state.
 
-    Waits until what was said is among them, or long enough.
+    Waits for them to have everything, as long as patience lasts.
     """
-    histories = [await history_with(person, room, said) for person in people]
+    histories = {person.user_id: await history_with(person, room, said) for person in people}
     await agree_on_state(room, *people, patience=PATIENCE)
-    return set.intersection(*histories)
+    return {user_id: missing for user_id, history in histories.items() if (missing := {*said} - history)}
 
 
 async def history_with(person: Client, room: str, event_ids: Sequence[str]) -> set[str]:
