@@ -1,4 +1,7 @@
-"""Registering, changing one's password, leaving for good (client-server API, "Account registration")."""
+"""Registering, changing one's password, leaving for good (client-server API, "Account registration").
+
+Which addresses an account has is ``third_party_ids``' business; here they prove who one is.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, missing_param
+from client_api.third_party_ids import unbind_result
+from homeserver.errors import bad_json, forbidden, invalid_param, missing_param
 from homeserver.users.accounts import Accounts, RoomLeaver
+from homeserver.users.address_validation import AddressValidation, not_known
+from homeserver.users.identity_servers import IdentityBindings
 from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
-from homeserver.users.registration import REGISTRATION_TOKEN, Registration
+from homeserver.users.registration import EMAIL_IDENTITY, REGISTRATION_TOKEN, Registration
 from homeserver.users.sessions import Login, Sessions
+from homeserver.users.third_party_ids import ThirdPartyIds
 from homeserver.web import Reply, Request
 
 MAX_REGISTRATION_TOKEN_CHARS = 64
@@ -32,10 +39,15 @@ class _NewPassword(msgspec.Struct):
 
 class _Deactivation(msgspec.Struct):
     erase: bool = False
+    id_server: str | None = None
 
 
 class AccountApi:
-    """Endpoints about whole accounts."""
+    """Endpoints about whole accounts.
+
+    Without ``validation`` no email address proves anything, without ``bindings`` no identity
+    server knows of anybody.
+    """
 
     def __init__(
         self,
@@ -44,12 +56,19 @@ class AccountApi:
         registration: Registration,
         interactive_auth: InteractiveAuth,
         room_leaver: RoomLeaver,
+        *,
+        ids: ThirdPartyIds,
+        validation: AddressValidation | None = None,
+        bindings: IdentityBindings | None = None,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._registration = registration
         self._interactive_auth = interactive_auth
         self._room_leaver = room_leaver
+        self._ids = ids
+        self._validation = validation
+        self._bindings = bindings
 
     async def register(self, request: Request) -> Reply:
         """``POST /register``."""
@@ -64,9 +83,11 @@ class AccountApi:
         yielded = await self._interactive_auth.authorise(Operation("POST /register"), body, flows)
         if wanted.password is None:
             raise missing_param("'password' is missing")
+        sid = yielded.get(EMAIL_IDENTITY)
         user_id = await self._accounts.create_account(
             wanted.username,
             wanted.password,
+            validated=await self._validation.proved(sid) if self._validation and sid else None,
             registration_token=self._registration.to_be_used_up(yielded.get(REGISTRATION_TOKEN)),
         )
         if wanted.inhibit_login:
@@ -102,22 +123,24 @@ class AccountApi:
         return reply
 
     async def change_password(self, request: Request) -> Reply:
-        """``POST /account/password``; without an access token the user is the one who gives the password."""
+        """``POST /account/password``; without an access token the user is the one who gives the password,
+        or whose address it is."""
         body = request.json()
         requester = request.requester_if_any
         if "new_password" in body:
             self._accounts.check_password(_text(body, "new_password"))
         operation = Operation("POST /account/password", requester.user_id if requester else None)
-        yielded = await self._interactive_auth.authorise(operation, body, [[PASSWORD]])
+        flows = [[PASSWORD]] if self._validation is None else [[PASSWORD], [EMAIL_IDENTITY]]
+        yielded = await self._interactive_auth.authorise(operation, body, flows)
         wanted = request.decode(_NewPassword)
-        user_id = yielded[PASSWORD]
+        user_id = yielded.get(PASSWORD) or await self._owner(yielded[EMAIL_IDENTITY])
         await self._accounts.change_password(user_id, wanted.new_password)
         if wanted.logout_devices:
             await self._sessions.log_out_everywhere(user_id, keep=requester.device_id if requester else None)
         return {}
 
     async def deactivate(self, request: Request) -> Reply:
-        """``POST /account/deactivate``; this server binds no third-party identifiers."""
+        """``POST /account/deactivate``."""
         body = request.json(empty_ok=True)
         wanted = request.decode(_Deactivation, empty_ok=True)
         requester = request.requester_if_any
@@ -127,17 +150,19 @@ class AccountApi:
         await self._accounts.deactivate(user_id, erase=wanted.erase)
         await self._sessions.log_out_everywhere(user_id)
         await self._room_leaver.leave_all(user_id)
-        return {"id_server_unbind_result": "success"}
+        unbound = self._bindings is None or await self._bindings.unbind_all(user_id, wanted.id_server)
+        return {"id_server_unbind_result": unbind_result(unbound)}
 
-    async def third_party_ids(self, request: Request) -> Reply:
-        """``GET /account/3pid``: always none."""
-        return {"threepids": []}
-
-    async def refuse_third_party_id(self, request: Request) -> Reply:
-        """Every endpoint that would add, validate or remove a third-party identifier."""
-        raise MatrixError(
-            403, "M_THREEPID_DENIED", "This server keeps no email addresses or telephone numbers"
-        )
+    async def _owner(self, sid: str) -> str:
+        """The user whose address was validated; that serves once."""
+        if self._validation is None:
+            raise not_known()
+        proved = await self._validation.proved(sid)
+        owner = await self._ids.owner(proved.medium, proved.address)
+        if owner is None:
+            raise not_known()
+        await self._validation.use_up(proved)
+        return owner
 
 
 def login_reply(login: Login) -> dict[str, Any]:

@@ -29,7 +29,10 @@ UNSTABLE_FEATURES = {
 
 
 class DiscoveryApi:
-    """Endpoints that describe the server; ``unstable_features`` are for ``/versions``."""
+    """Endpoints that describe the server; ``unstable_features`` are for ``/versions``.
+
+    ``takes_addresses`` says whether people can add email addresses to their accounts.
+    """
 
     def __init__(
         self,
@@ -37,11 +40,15 @@ class DiscoveryApi:
         default_room_version: str,
         public_base_url: str | None = None,
         unstable_features: Mapping[str, bool] | None = None,
+        identity_server: str | None = None,
+        takes_addresses: bool = False,
         profile_settings: Profiles | None = None,
     ) -> None:
         self._default_room_version = default_room_version
         self._public_base_url = public_base_url
         self._unstable_features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        self._identity_server = identity_server
+        self._takes_addresses = takes_addresses
         self._profile_settings = profile_settings or Profiles()
 
     async def versions(self, request: Request) -> Reply:
@@ -61,7 +68,7 @@ class DiscoveryApi:
                 "m.profile_fields": _changeable_fields(profiles),
                 "m.set_displayname": {"enabled": profiles.may_change(DISPLAYNAME)},
                 "m.set_avatar_url": {"enabled": profiles.may_change(AVATAR_URL)},
-                "m.3pid_changes": {"enabled": False},
+                "m.3pid_changes": {"enabled": self._takes_addresses},
                 "m.get_login_token": {"enabled": False},
                 "m.forget_forced_upon_leave": {"enabled": False},
             }
@@ -71,7 +78,10 @@ class DiscoveryApi:
         """``GET /.well-known/matrix/client``."""
         if self._public_base_url is None:
             raise not_found("This server does not say where clients find it")
-        return {"m.homeserver": {"base_url": self._public_base_url}}
+        found = {"m.homeserver": {"base_url": self._public_base_url}}
+        if self._identity_server is not None:
+            found["m.identity_server"] = {"base_url": self._identity_server}
+        return found
 
 
 def _changeable_fields(profiles: Profiles) -> dict[str, object]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from homeserver.errors import MatrixError, invalid_param, missing_param
+from homeserver.errors import invalid_param, missing_param
 from homeserver.protocol.ids import is_room_id, is_user_id
+from homeserver.rooms.address_invites import AddressInvites, InvitedAddress
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership
 from homeserver.web import Reply, Request
@@ -25,16 +26,20 @@ class _Join(_Reason, frozen=True):
 class _Target(msgspec.Struct, frozen=True):
     user_id: str | None = None
     reason: str | None = None
-    #: Third-party invites have this in place of ``user_id``.
+    #: Third-party invites have these in place of ``user_id``.
     medium: str | None = None
+    address: str | None = None
+    id_server: str | None = None
+    id_access_token: str | None = None
 
 
 class MembershipApi:
     """Endpoints that change who is in a room."""
 
-    def __init__(self, membership: Membership, directory: Directory) -> None:
+    def __init__(self, membership: Membership, directory: Directory, address_invites: AddressInvites) -> None:
         self._membership = membership
         self._directory = directory
+        self._address_invites = address_invites
 
     async def join(self, request: Request) -> Reply:
         """``POST /join/{roomIdOrAlias}``."""
@@ -67,8 +72,16 @@ class MembershipApi:
         return {}
 
     async def invite(self, request: Request) -> Reply:
-        """``POST /rooms/{roomId}/invite``; by third-party identifier it is refused."""
-        await self._membership.invite(*_about_somebody(request))
+        """``POST /rooms/{roomId}/invite``, by user id or by third-party identifier."""
+        target = request.decode(_Target)
+        if target.user_id is not None or target.medium is None:
+            await self._membership.invite(*_about_somebody(request))
+            return {}
+        if target.address is None or target.id_server is None or target.id_access_token is None:
+            raise missing_param("'address', 'id_server' or 'id_access_token' is missing")
+        invited = InvitedAddress(target.medium, target.address, target.id_server, target.id_access_token)
+        sender, room_id = request.requester.user_id, request.params["roomId"]
+        await self._address_invites.invite(sender, room_id, invited, _content(target.reason))
         return {}
 
     async def kick(self, request: Request) -> Reply:
@@ -118,10 +131,6 @@ def _reason(request: Request, kind: type[_Reason] = _Reason) -> dict[str, Any]:
 def _about_somebody(request: Request) -> tuple[str, str, str, dict[str, Any]]:
     """Sender, room, target and content."""
     target = request.decode(_Target)
-    if target.user_id is None and target.medium is not None:
-        raise MatrixError(
-            403, "M_THREEPID_DENIED", "This server does not invite by email address or phone number"
-        )
     if target.user_id is None:
         raise missing_param("'user_id' is missing")
     if not is_user_id(target.user_id):

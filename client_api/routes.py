@@ -13,6 +13,7 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
 from client_api.keys import KeysApi
 from client_api.media import MediaApi
@@ -31,8 +32,10 @@ from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
+from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
 from client_api.user_directory import UserDirectoryApi
+from homeserver.users.address_validation import LINK_PATH
 from homeserver.web import Access, Route
 
 _PUBLIC, _MAYBE = Access.PUBLIC, Access.USER_OR_NOBODY
@@ -66,6 +69,8 @@ class ClientApi:
     spaces: SpacesApi
     moments: MomentsApi
     openid: OpenIdApi
+    third_party_ids: ThirdPartyIdApi
+    fallback: FallbackApi
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
@@ -75,6 +80,7 @@ def client_routes(api: ClientApi) -> list[Route]:
     """Every row."""
     return [
         *_account_rows(api),
+        *_address_rows(api),
         *_user_rows(api),
         *_room_rows(api),
         *media_rows(api.media),
@@ -84,7 +90,6 @@ def client_routes(api: ClientApi) -> list[Route]:
 
 def _account_rows(api: ClientApi) -> list[Route]:
     accounts, sessions, devices, discovery = api.accounts, api.sessions, api.devices, api.discovery
-    refuse = accounts.refuse_third_party_id
     return [
         Route("GET", "/.well-known/matrix/client", discovery.well_known, _PUBLIC),
         Route("GET", "/_matrix/client/versions", discovery.versions, _PUBLIC),
@@ -109,28 +114,39 @@ def _account_rows(api: ClientApi) -> list[Route]:
             _PUBLIC,
             "registration",
         ),
-        Route("POST", "/_matrix/client/v3/register/email/requestToken", refuse, _PUBLIC),
-        Route("POST", "/_matrix/client/v3/register/msisdn/requestToken", refuse, _PUBLIC),
         Route("GET", _BY_SECRET, api.shared_secret.nonce, _PUBLIC, "registration"),
         Route("POST", _BY_SECRET, api.shared_secret.register, _PUBLIC, "registration"),
         Route("GET", "/_matrix/client/v3/account/whoami", accounts.whoami),
         Route("POST", "/_matrix/client/v3/account/password", accounts.change_password, _MAYBE, "login"),
-        Route("POST", "/_matrix/client/v3/account/password/email/requestToken", refuse, _PUBLIC),
-        Route("POST", "/_matrix/client/v3/account/password/msisdn/requestToken", refuse, _PUBLIC),
         Route("POST", "/_matrix/client/v3/account/deactivate", accounts.deactivate, _MAYBE, "login"),
-        Route("GET", "/_matrix/client/v3/account/3pid", accounts.third_party_ids),
-        Route("POST", "/_matrix/client/v3/account/3pid", refuse),
-        Route("POST", "/_matrix/client/v3/account/3pid/add", refuse),
-        Route("POST", "/_matrix/client/v3/account/3pid/bind", refuse),
-        Route("POST", "/_matrix/client/v3/account/3pid/delete", refuse),
-        Route("POST", "/_matrix/client/v3/account/3pid/unbind", refuse),
-        Route("POST", "/_matrix/client/v3/account/3pid/email/requestToken", refuse, _PUBLIC),
-        Route("POST", "/_matrix/client/v3/account/3pid/msisdn/requestToken", refuse, _PUBLIC),
         Route("GET", "/_matrix/client/v3/devices", devices.devices),
         Route("GET", "/_matrix/client/v3/devices/{deviceId}", devices.device),
         Route("PUT", "/_matrix/client/v3/devices/{deviceId}", devices.rename_device),
         Route("DELETE", "/_matrix/client/v3/devices/{deviceId}", devices.delete_device),
         Route("POST", "/_matrix/client/v3/delete_devices", devices.delete_devices),
+    ]
+
+
+def _address_rows(api: ClientApi) -> list[Route]:
+    ids, limit, v3 = api.third_party_ids, "email", "/_matrix/client/v3"
+    fallback = f"{v3}/auth/{{authType}}/fallback/web"
+    return [
+        Route("GET", fallback, api.fallback.show, _PUBLIC),
+        Route("POST", fallback, api.fallback.submit, _PUBLIC, "registration"),
+        Route("GET", LINK_PATH, ids.show_link, _PUBLIC),
+        Route("POST", LINK_PATH, ids.follow_link, _PUBLIC),
+        Route("POST", f"{v3}/register/email/requestToken", ids.request_to_register, _PUBLIC, limit),
+        Route("POST", f"{v3}/register/msisdn/requestToken", ids.refuse_number, _PUBLIC),
+        Route("POST", f"{v3}/account/password/email/requestToken", ids.request_to_reset, _PUBLIC, limit),
+        Route("POST", f"{v3}/account/password/msisdn/requestToken", ids.refuse_number, _PUBLIC),
+        Route("GET", f"{v3}/account/3pid", ids.addresses),
+        Route("POST", f"{v3}/account/3pid", ids.add_as_before),
+        Route("POST", f"{v3}/account/3pid/add", ids.add),
+        Route("POST", f"{v3}/account/3pid/bind", ids.bind),
+        Route("POST", f"{v3}/account/3pid/delete", ids.delete),
+        Route("POST", f"{v3}/account/3pid/unbind", ids.unbind),
+        Route("POST", f"{v3}/account/3pid/email/requestToken", ids.request_to_add, _PUBLIC, limit),
+        Route("POST", f"{v3}/account/3pid/msisdn/requestToken", ids.refuse_number_to_add, _PUBLIC),
     ]
 
 

@@ -9,7 +9,7 @@ import msgspec
 from client_api.accounts import login_reply, refreshed_reply
 from homeserver.errors import MatrixError, missing_param
 from homeserver.users.accounts import Accounts
-from homeserver.users.interactive_auth import PASSWORD, identified_user
+from homeserver.users.interactive_auth import PASSWORD
 from homeserver.users.sessions import Sessions
 from homeserver.web import Reply, Request
 
@@ -43,7 +43,7 @@ class SessionApi:
         wanted = request.decode(_Login)
         if wanted.type != PASSWORD:
             raise MatrixError(400, "M_UNKNOWN", "This server knows no such type of login")
-        user = identified_user(request.json())
+        user = await self._accounts.identified(request.json())
         if user is None:
             raise MatrixError(400, "M_INVALID_PARAM", "The login names no user")
         if wanted.password is None:

@@ -8,6 +8,7 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
 from client_api.keys import KeysApi
 from client_api.media import MediaApi
@@ -27,8 +28,10 @@ from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sync import SyncApi
+from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
 from client_api.user_directory import UserDirectoryApi
+from homeserver.contact import Contact
 from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
@@ -42,6 +45,7 @@ from homeserver.room_actions import RoomActions
 from homeserver.rooms.redaction import RedactionRights
 from homeserver.rooms.transactions import Transactions
 from homeserver.users.shared_secret import SharedSecret
+from homeserver.users.third_party_ids import ThirdPartyIds
 
 
 def wire_client_api(
@@ -57,22 +61,25 @@ def wire_client_api(
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
     registration_secret: str | None = None,
+    contact: Contact | None = None,
     contacts: Contacts | None = None,
 ) -> ClientApi:
     """The modules that answer clients.
 
-    Of the last three options clients are told the first two; who knows the third may register.
+    Of the last options clients are told the first two; who knows the third may register; without
+    ``contact`` nobody can add an address.
     """
+    contact = contact or Contact(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
     return ClientApi(
         discovery=DiscoveryApi(
             default_room_version=default_room_version,
             public_base_url=public_base_url,
+            identity_server=contact.recommended,
+            takes_addresses=contact.validation is not None,
             profile_settings=contacts.settings.profiles,
         ),
-        accounts=AccountApi(
-            people.accounts, people.sessions, people.registration, people.interactive_auth, actions.membership
-        ),
+        accounts=_accounts(people, actions, contact),
         shared_secret=SharedSecretApi(
             SharedSecret(registration_secret, core.clock), people.accounts, people.sessions, people.profiles
         ),
@@ -85,7 +92,7 @@ def wire_client_api(
         sync=SyncApi(core.db, reading.sync),
         rooms=RoomsApi(actions.create, actions.upgrade, actions.membership, actions.directory),
         directory=DirectoryApi(actions.directory),
-        membership=MembershipApi(actions.membership, actions.directory),
+        membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
         send=SendApi(
             send=core.send,
             membership=actions.membership,
@@ -114,7 +121,32 @@ def wire_client_api(
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
+        third_party_ids=_third_party_ids(people, contact),
+        fallback=FallbackApi(people.interactive_auth, captcha_script=contact.captcha_script),
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),
+    )
+
+
+def _accounts(people: People, actions: RoomActions, contact: Contact) -> AccountApi:
+    return AccountApi(
+        people.accounts,
+        people.sessions,
+        people.registration,
+        people.interactive_auth,
+        actions.membership,
+        ids=contact.ids,
+        validation=contact.validation,
+        bindings=contact.bindings,
+    )
+
+
+def _third_party_ids(people: People, contact: Contact) -> ThirdPartyIdApi:
+    return ThirdPartyIdApi(
+        contact.ids,
+        people.interactive_auth,
+        people.registration,
+        validation=contact.validation,
+        bindings=contact.bindings,
     )

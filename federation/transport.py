@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlencode
 
 import aiohttp
 from yarl import URL
 
-from federation.addresses import AddressPolicy, AddressRefused
 from federation.discovery import Destination, Destinations, NoService, NotPermitted
 from federation.signatures import authorization_header
+from homeserver.addresses import AddressRefused
 from homeserver.bodies import MAX_CONTAINERS, MAX_VALUES, has_too_many_values
 from homeserver.errors import RemoteError
 from homeserver.protocol.canonical_json import InvalidJSON, decode, encode
@@ -38,41 +36,12 @@ DEFAULT_MAX_BYTES: Final = 10 * 1024 * 1024
 
 #: Characters of what a server says went wrong, which is logged and shown to clients.
 _MAX_MESSAGE: Final = 500
-_CONNECT_SECONDS: Final = 10
-_MAX_CONNECTIONS: Final = 1000
-_MAX_CONNECTIONS_PER_HOST: Final = 20
 MAX_ERROR_BYTES: Final = 64 * 1024
 #: Large answers are made of events, which have more bytes than that for each object or array, and each value.
 _BYTES_A_CONTAINER: Final = 32
 _BYTES_A_VALUE: Final = 8
-_USER_AGENT: Final = "Inglenook"
 #: ``Retry-After`` may also be a date, which no homeserver makes it.
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
-
-
-def tls_context(extra_ca_file: Path | None = None) -> ssl.SSLContext:
-    """Verifies certificates against the system's authorities, and those in ``extra_ca_file``."""
-    context = ssl.create_default_context()
-    if extra_ca_file is not None:
-        context.load_verify_locations(cafile=extra_ca_file)
-    return context
-
-
-def open_session(policy: AddressPolicy, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session for asking other people's servers: no cookies, no proxy, only permitted addresses."""
-    connector = aiohttp.TCPConnector(
-        ssl=tls,
-        socket_factory=policy.open_socket,
-        limit=_MAX_CONNECTIONS,
-        limit_per_host=_MAX_CONNECTIONS_PER_HOST,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"User-Agent": _USER_AGENT},
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-        trust_env=False,
-    )
 
 
 def path_segment(value: str) -> str:

@@ -12,7 +12,6 @@ from random import SystemRandom
 import aiodns
 
 from federation import key_validity
-from federation.addresses import DENIED_BY_DEFAULT, AddressPolicy, address_policy
 from federation.auth import ServerAuthentication
 from federation.client import FederationClient
 from federation.device_keys import DeviceKeyEndpoints
@@ -44,15 +43,15 @@ from federation.transport import (
     Exchange,
     Https,
     Transport,
-    open_session,
-    tls_context,
 )
 from federation.visible_events import VisibleEvents
 from federation.well_known import fetch_well_known
+from homeserver.addresses import DENIED_BY_DEFAULT, AddressPolicy, address_policy
 from homeserver.clock import Clock
 from homeserver.config import Federation as Settings
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
+from homeserver.egress import open_session, tls_context
 from homeserver.encryption import Encryption
 from homeserver.finding import Finding
 from homeserver.rooms.membership import Membership

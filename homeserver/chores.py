@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from homeserver.contact import Contact
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.encryption import Encryption
@@ -31,6 +32,7 @@ def start_chores(
     *,
     content: ContentRepository,
     encryption: Encryption,
+    contact: Contact,
 ) -> None:
     """Do them in the background from now on."""
 
@@ -50,6 +52,10 @@ def start_chores(
     async def fetch_device_lists() -> None:
         encryption.remote_lists.fetching.tick()
 
+    async def forget_validations() -> None:
+        if contact.validation is not None:
+            await contact.validation.forget_expired()
+
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
         ("old OpenID tokens", _HOUR_S, openid.forget_expired),
@@ -60,6 +66,7 @@ def start_chores(
         ("uses of media of other servers", 300.0, content.copies.note_uses),
         ("too many copies of media", _HOUR_S, content.copies.trim),
         ("old answers about keys", _HOUR_S, forget_published_keys),
+        ("validations of addresses", _HOUR_S, forget_validations),
         ("typing ends", 1.0, expire_typing),
         ("presence ends", 5.0, expire_presence),
         ("presence", 0.5, ephemeral.presence.flush),

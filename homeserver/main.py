@@ -22,6 +22,7 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.advertise import advertise_routes
 from federation.server_keys import OldKey
+from federation.signatures import authorization_header
 from federation.transport import Https
 from federation.wiring import (
     Federation,
@@ -35,9 +36,11 @@ from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
 from homeserver.connections import Connections
+from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import Contacts, ContactSettings, start_contacts, wire_contacts
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
+from homeserver.egress import open_egress
 from homeserver.encryption import Encryption, wire_encryption
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
 from homeserver.finding import Finding, wire_finding
@@ -51,7 +54,6 @@ from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.storage import open_database
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import HiddenProfiles
-from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
 
 _log = structlog.get_logger()
@@ -108,12 +110,17 @@ class Server:
             opened.callback(encryption.remote_lists.fetching.close)
             await encryption.start()
             people = _meet_people(config, core, federation, ephemeral, encryption)
-            rooms = _rooms(config, core, federation, ephemeral, people, encryption=encryption)
+            contact = _contact(config, core, people, opened)
+            rooms = _rooms(
+                config, core, federation, ephemeral, people, encryption=encryption, contact=contact
+            )
             content = wire_content_repository(core, config.media, federation_media(core, https))
             await content.open(core, opened)
             health = Health(db, metrics)
             tables = {
-                "client": _for_clients(config, core, ephemeral, people, rooms, content=content),
+                "client": _for_clients(
+                    config, core, ephemeral, people, rooms, content=content, contact=contact
+                ),
                 "federation": await _for_servers(
                     config, core, federation, ephemeral, people, rooms=rooms, content=content, opened=opened
                 ),
@@ -124,7 +131,9 @@ class Server:
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
             opened.push_async_callback(ephemeral.presence.flush)
             start_contacts(core, rooms.contacts)
-            start_chores(core, ephemeral, people.openid, content=content, encryption=encryption)
+            start_chores(
+                core, ephemeral, people.openid, content=content, encryption=encryption, contact=contact
+            )
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -195,13 +204,33 @@ def _meet_people(
     attempts = _rate_limiter(config, core.clock)
     return wire_people(
         core,
-        registration=Registration(
-            core.db, core.clock, RegistrationMode(config.registration.mode), config.registration.tokens
-        ),
+        registration=registration_policy(core, config),
         passwords=Passwords(),
         devices=(ephemeral.to_device, encryption.lists),
         remote=federation.client,
         check_attempt=partial(attempts.check, "login"),
+    )
+
+
+def _contact(config: Config, core: Core, people: People, opened: contextlib.AsyncExitStack) -> Contact:
+    def sign(method: str, uri: str, destination: str, body: bytes) -> str:
+        return authorization_header(
+            method=method,
+            uri=uri,
+            origin=core.server_name,
+            destination=destination,
+            body=body,
+            key=core.signing_key,
+        )
+
+    messages = _rate_limiter(config, core.clock)
+    return wire_contact(
+        core,
+        config,
+        people,
+        open_egress(config.egress, opened),
+        sign=sign,
+        check_attempt=partial(messages.check, "email"),
     )
 
 
@@ -224,9 +253,12 @@ def _rooms(
     people: People,
     *,
     encryption: Encryption,
+    contact: Contact,
 ) -> _RoomParts:
     default_version = ROOM_VERSIONS[config.rooms.default_version]
-    actions = wire_room_actions(core, people.profiles, federation.rooms.remote_join, default_version)
+    actions = wire_room_actions(
+        core, people.profiles, federation.rooms.remote_join, default_version, contact.servers
+    )
     people.profiles.memberships = actions.membership
     backfill = federation.rooms.backfill
     reading = wire_reading(core, people.push_rules, ephemeral, backfill, encryption)
@@ -244,6 +276,7 @@ def _for_clients(
     rooms: _RoomParts,
     *,
     content: ContentRepository,
+    contact: Contact,
 ) -> list[Route]:
     """The client-server API."""
     api = wire_client_api(
@@ -258,6 +291,7 @@ def _for_clients(
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
         registration_secret=config.registration.shared_secret,
+        contact=contact,
         contacts=rooms.contacts,
     )
     return client_routes(api)

@@ -15,6 +15,7 @@ from homeserver.users.profiles import Profiles, RemoteProfiles
 from homeserver.users.push_rules import PushRules
 from homeserver.users.registration import Registration
 from homeserver.users.sessions import DeviceObserver, Sessions
+from homeserver.users.stages import basic_stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def wire_people(
         accounts=accounts,
         sessions=Sessions(core.db, core.clock, observers=devices),
         registration=registration,
-        interactive_auth=InteractiveAuth(core.clock, accounts, registration),
+        interactive_auth=InteractiveAuth(core.clock, basic_stages(accounts, registration)),
         profiles=Profiles(core.db, core.server_name, remote=remote),
         account_data=account_data,
         push_rules=PushRules(account_data),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from homeserver.core import Core
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
+from homeserver.rooms.address_invites import AddressInvites, IdentityServers
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership, Profiles, RemoteMemberships
@@ -20,6 +21,7 @@ class RoomActions:
     """The actions, by what they are about."""
 
     membership: Membership
+    address_invites: AddressInvites
     create: CreateRoom
     upgrade: UpgradeRoom
     directory: Directory
@@ -30,8 +32,12 @@ def wire_room_actions(
     profiles: Profiles,
     remote: RemoteMemberships,
     default_version: RoomVersion = DEFAULT_ROOM_VERSION,
+    identity_servers: IdentityServers | None = None,
 ) -> RoomActions:
-    """Wire the actions; ``remote`` does what other servers have a hand in."""
+    """Wire the actions; ``remote`` does what other servers have a hand in.
+
+    Without ``identity_servers`` nobody is invited by their address.
+    """
     membership = Membership(
         db=core.db,
         rooms=core.rooms,
@@ -42,12 +48,16 @@ def wire_room_actions(
         remote=remote,
         server_name=core.server_name,
     )
+    address_invites = AddressInvites(
+        rooms=core.rooms, send=core.send, membership=membership, profiles=profiles, servers=identity_servers
+    )
     create = CreateRoom(
         db=core.db,
         rooms=core.rooms,
         timeline=core.timeline,
         membership=membership,
         profiles=profiles,
+        address_invites=address_invites,
         clock=core.clock,
         server_name=core.server_name,
         signing_key=core.signing_key,
@@ -55,6 +65,7 @@ def wire_room_actions(
     )
     return RoomActions(
         membership=membership,
+        address_invites=address_invites,
         create=create,
         upgrade=UpgradeRoom(
             db=core.db,

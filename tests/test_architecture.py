@@ -25,7 +25,9 @@ CORE = (
 )
 COMMON = (
     *CORE,
+    "homeserver.addresses",
     "homeserver.bodies",
+    "homeserver.egress",
     "homeserver.queries",
     "homeserver.ratelimit",
     "homeserver.routing",
@@ -34,6 +36,7 @@ COMMON = (
 DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e", "homeserver.media")
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
+    "homeserver.contact",
     "homeserver.contacts",
     "homeserver.content_repository",
     "homeserver.core",
@@ -52,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users", "homeserver.rooms"),
     "homeserver.media": CORE,
+    "homeserver.email": CORE,
     "homeserver.sync": (*CORE, *DOMAIN),
     "homeserver.core": (*CORE, *DOMAIN),
     "homeserver.content_repository": (*CORE, "homeserver.media", "homeserver.core"),
@@ -66,6 +70,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.ephemeral",
     ),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
+    "homeserver.contact": (
+        *(*CORE, "homeserver.users", "homeserver.email"),
+        *("homeserver.core", "homeserver.egress", "homeserver.people"),
+    ),
     "homeserver.contacts": (
         *(*CORE, *DOMAIN),
         *("homeserver.core", "homeserver.people", "homeserver.reading", "homeserver.room_actions"),
@@ -75,7 +83,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.chores": (
         *(*CORE, *DOMAIN),
         *("homeserver.core", "homeserver.ephemeral"),
-        *("homeserver.content_repository", "homeserver.encryption"),
+        *("homeserver.contact", "homeserver.content_repository", "homeserver.encryption"),
     ),
     "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
@@ -99,7 +107,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 
 #: The only places that speak HTTP.
-HTTP = ("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation")
+HTTP = (
+    *("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation"),
+    *("homeserver.addresses", "homeserver.egress"),
+)
 
 #: Modules by which code reaches for the world outside, the time or chance.
 WORLD = (

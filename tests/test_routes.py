@@ -27,6 +27,13 @@ BEYOND_THE_LIST = {
     ("PUT", f"{_FEDERATION}/send_leave/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
 }
 BEYOND_THE_LIST |= {
+    (
+        "GET",
+        f"{_CLIENT}/auth/{{authType}}/fallback/web",
+    ): "only in the text of the specification",
+    ("POST", f"{_CLIENT}/auth/{{authType}}/fallback/web"): "what such a page sends",
+    ("GET", "/_inglenook/client/email/submit_token"): "where the links in our emails lead",
+    ("POST", "/_inglenook/client/email/submit_token"): "what the page there sends",
     ("POST", f"{_CLIENT}/rooms/{{roomId}}/send/{{eventType}}"): "as Synapse has it: without a transaction id",
     ("GET", "/_synapse/admin/v1/register"): "how tools made for Synapse register users",
     ("POST", "/_synapse/admin/v1/register"): "how tools made for Synapse register users",

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+from homeserver.config.accounts import IdentityServers, Policy, Recaptcha
+from homeserver.config.egress import Egress
+from homeserver.config.email import Email
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.config.rules import (
@@ -94,6 +97,10 @@ class Registration:
     tokens: tuple[RegistrationToken, ...] = field(default=(), repr=False)
     #: Who knows it may register anybody, administrators too, whatever the mode.
     shared_secret: Secret | None = field(default=None, repr=False)
+    #: What who registers is asked for beside that; needs email to be configured.
+    require_email: bool = False
+    terms: tuple[Policy, ...] = ()
+    recaptcha: Recaptcha | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +124,7 @@ class RateLimits:
     report: Bucket = Bucket(per_second=0.05, burst=10)
     media: Bucket = Bucket(per_second=50, burst=500)
     federation: Bucket = Bucket(per_second=50, burst=200)
+    email: Bucket = Bucket(per_second=0.005, burst=5)
 
     def limits(self) -> dict[str, Limit]:
         """Every limit by its name, as ``RateLimiter`` takes them."""
@@ -244,6 +252,9 @@ class Config:
     registration: Registration = Registration()
     rate_limits: RateLimits = RateLimits()
     federation: Federation = Federation()
+    egress: Egress = field(default_factory=Egress)
+    email: Email = field(default_factory=Email)
+    identity_servers: IdentityServers = field(default_factory=IdentityServers)
     limits: Limits = Limits()
     rooms: Rooms = Rooms()
     presence: Presence = Presence()
@@ -251,6 +262,10 @@ class Config:
     user_directory: UserDirectory = field(default_factory=UserDirectory)
     media: Media = Media()
     log: Log = Log()
+
+    def __post_init__(self) -> None:
+        if self.registration.require_email and self.email.smtp_host is None:
+            raise ValueError("registration.require_email needs email.smtp_host")
 
 
 def load_config(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:

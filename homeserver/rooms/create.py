@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.ids import is_room_alias, is_user_id
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
 from homeserver.protocol.signing import SigningKey
+from homeserver.rooms.address_invites import AddressInvites
 from homeserver.rooms.compose import seal, template
 from homeserver.rooms.membership import Membership, Profiles, shown_profile
 from homeserver.rooms.new_room import (
@@ -36,6 +38,9 @@ from homeserver.storage.events import SENT_HERE
 
 _log = structlog.get_logger()
 
+#: Each may take several requests to an identity server.
+_MAX_ADDRESSES = 50
+
 
 class CreateRoom:
     """Creates rooms for local users."""
@@ -48,6 +53,7 @@ class CreateRoom:
         timeline: Timeline,
         membership: Membership,
         profiles: Profiles,
+        address_invites: AddressInvites,
         clock: Clock,
         server_name: str,
         signing_key: SigningKey,
@@ -58,6 +64,7 @@ class CreateRoom:
         self._timeline = timeline
         self._membership = membership
         self._profiles = profiles
+        self._address_invites = address_invites
         self._clock = clock
         self._server_name = server_name
         self._key = signing_key
@@ -76,6 +83,8 @@ class CreateRoom:
         """
         rules = supported_version(wish.room_version) if wish.room_version else self._default_version
         _check_invites(wish)
+        for invited in wish.invite_3pid:
+            self._address_invites.check(invited)
         alias = await self._free_alias(wish.room_alias_name)
         equals = wish.invite if wish.preset_in_force == "trusted_private_chat" else ()
         content = create_content(rules, creator, wish.creation_content or {}, equals)
@@ -175,11 +184,21 @@ class CreateRoom:
     async def _invite(self, creator: str, room_id: str, wish: NewRoom) -> None:
         content = {"is_direct": True} if wish.is_direct else {}
         refusal: Exception | None = None
-        for user_id in dict.fromkeys(wish.invite):
+        invites: list[Callable[[], Awaitable[object]]] = [
+            *(
+                partial(self._membership.invite, creator, room_id, user_id, content)
+                for user_id in dict.fromkeys(wish.invite)
+            ),
+            *(
+                partial(self._address_invites.invite, creator, room_id, invited, content)
+                for invited in wish.invite_3pid
+            ),
+        ]
+        for invite in invites:
             try:
-                await self._membership.invite(creator, room_id, user_id, content)
+                await invite()
             except RemoteError as error:
-                _log.warning("invite not delivered", room_id=room_id, user_id=user_id, reason=str(error))
+                _log.warning("invite not delivered", room_id=room_id, reason=str(error))
                 if error.reachable and not error.transient:
                     refusal = refusal or error
             except (MatrixError, NotAllowed) as error:
@@ -189,10 +208,8 @@ class CreateRoom:
 
 
 def _check_invites(wish: NewRoom) -> None:
-    if wish.invite_3pid:
-        raise MatrixError(
-            403, "M_THREEPID_DENIED", "This server does not invite by email address or phone number"
-        )
+    if len(wish.invite_3pid) > _MAX_ADDRESSES:
+        raise invalid_param(f"invite_3pid has at most {_MAX_ADDRESSES} addresses")
     for user_id in wish.invite:
         if not is_user_id(user_id):
             raise invalid_param(f"{user_id[:100]!r} in invite is not a user id")

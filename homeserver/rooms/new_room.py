@@ -14,6 +14,7 @@ import msgspec
 from homeserver.errors import MatrixError, bad_json
 from homeserver.protocol.power_levels import DEFAULTS, level_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
+from homeserver.rooms.address_invites import InvitedAddress
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.send import Draft
 
@@ -36,7 +37,7 @@ class NewRoom(msgspec.Struct, frozen=True):
     name: str | None = None
     topic: str | None = None
     invite: list[str] = []
-    invite_3pid: list[Any] = []
+    invite_3pid: list[InvitedAddress] = []
     room_version: str | None = None
     creation_content: dict[str, Any] | None = None
     initial_state: list[InitialState] = []

@@ -8,16 +8,27 @@ Devices and tokens are ``sessions``' business, proving who one is to an endpoint
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, forbidden
 from homeserver.protocol.ids import MAX_ID_BYTES, validate_new_localpart
-from homeserver.storage import account_data, filters, profiles, registration_tokens, users
+from homeserver.protocol.third_party_ids import canonical_address
+from homeserver.storage import (
+    account_data,
+    filters,
+    profiles,
+    registration_tokens,
+    third_party_ids,
+    users,
+)
+from homeserver.storage.address_validations import Validation
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.users import User
+from homeserver.users.interactive_auth import identified_user
 from homeserver.users.passwords import Passwords
+from homeserver.users.third_party_ids import add_validated
 
 
 class RoomLeaver(Protocol):
@@ -83,12 +94,14 @@ class Accounts:
         admin: bool = False,
         *,
         registration_token: str | None = None,
+        validated: Validation | None = None,
     ) -> str:
         """Make an account and return its user id; a name is chosen when none is given.
 
         Without a password nobody can log in with one.  ``registration_token`` is used up
-        together with it.  Raises as ``available_user_id`` and ``Passwords.check_new``,
-        and ``M_FORBIDDEN`` when the token has no uses left.
+        together with it, and so is ``validated``, whose address the account has from then on.
+        Raises as ``available_user_id`` and ``Passwords.check_new``, ``M_FORBIDDEN`` when the
+        token has no uses left, and as ``add_validated``.
         """
         user_id = self._new_user_id(name if name is not None else _random_name())
         if password is not None:
@@ -101,10 +114,31 @@ class Accounts:
                 raise forbidden("The registration token has no uses left")
             if not await users.add(tx, user_id, password_hash=password_hash, is_admin=admin, created_at=now):
                 raise _in_use()
+            if validated is not None:
+                await add_validated(tx, user_id, validated, now)
 
         await self._db.write(add)
         self._tell(user_id)
         return user_id
+
+    async def identified(self, fields: Mapping[str, Any]) -> str | None:
+        """Whom a client names (spec: "Identifier types"), as ``authenticate`` takes it; ``None`` for nobody.
+
+        An address that nobody has is somebody whom no password fits, as is an unknown user.
+        COMPAT: ``medium`` and ``address`` beside ``type``, as older clients send them.
+        """
+        given = fields.get("identifier")
+        named = given if isinstance(given, dict) else fields
+        if isinstance(given, dict) and given.get("type") != "m.id.thirdparty":
+            return identified_user(fields)
+        medium, address = named.get("medium"), named.get("address")
+        if not isinstance(medium, str) or not isinstance(address, str):
+            return identified_user(fields)
+        try:
+            kept = canonical_address(medium, address)
+        except ValueError:
+            return None
+        return await third_party_ids.owner(self._db.read, medium, kept) or f"@{medium}:{kept}"
 
     async def authenticate(self, user: str, password: str) -> str:
         """The id of the local user (given by id or localpart) whose password this is.
@@ -139,6 +173,7 @@ class Accounts:
         async def end(tx: Transaction) -> None:
             await users.deactivate(tx, user_id)
             await profiles.remove_all(tx, user_id)
+            await third_party_ids.remove_all(tx, user_id)
             if erase:
                 await account_data.remove_all(tx, user_id)
                 await filters.remove_all(tx, user_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,12 +14,16 @@ from yarl import URL
 
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
+from federation.signatures import authorization_header
 from homeserver.clock import FakeClock
-from homeserver.config import Media
+from homeserver.config import Config, Media
+from homeserver.config import Registration as RegistrationSettings
 from homeserver.config.people import Profiles
+from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import ContactSettings, wire_contacts
 from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
+from homeserver.egress import open_egress
 from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
@@ -91,6 +97,7 @@ class AccountServer:
         self.people.profiles.memberships = self.witness
         self.accounts = self.people.accounts
         self.sessions = self.people.sessions
+        self.contact: Contact | None = None
         self.client: TestClient[Any, Any]
 
     def routes(self) -> list[Route]:
@@ -99,7 +106,12 @@ class AccountServer:
         api = wire_client_api(
             self.core,
             self.people,
-            actions := wire_room_actions(self.core, self.people.profiles, NobodyElse()),
+            actions := wire_room_actions(
+                self.core,
+                self.people.profiles,
+                NobodyElse(),
+                identity_servers=self.contact.servers if self.contact else None,
+            ),
             ephemeral,
             reading := wire_reading(
                 self.core, self.people.push_rules, ephemeral, AskedForHistory(), encryption
@@ -109,6 +121,7 @@ class AccountServer:
             content=wire_content_repository(self.core, Media(), None),
             public_base_url="https://a.org",
             registration_secret=self._registration_secret,
+            contact=self.contact,
             contacts=wire_contacts(
                 self.core, self.people, actions, reading, ContactSettings(profiles=self._profiles)
             ),
@@ -153,21 +166,59 @@ async def account_server(
     tokens: Collection[str] = (),
     *,
     registration_secret: str | None = None,
+    config: Config | None = None,
     profiles: Profiles | None = None,
 ) -> AsyncIterator[AccountServer]:
-    """A running server."""
+    """A running server; ``config`` says how people register and are reached, in place of ``mode``."""
     clock = FakeClock()
     core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
-    registration = Registration(db, clock, mode, tokens)
+    registration = registration_policy(core, config) if config else Registration(db, clock, mode, tokens)
     server = AccountServer(core, clock, registration, registration_secret, profiles)
-    dispatcher = Dispatcher(
-        server.routes(),
-        authenticate_user=server.sessions.authenticate,
-        authenticate_server=nobody,
-        rate_limiter=RateLimiter({}, server.clock, enabled=False),
+    async with AsyncExitStack() as closing:
+        if config is not None:
+            limiter = RateLimiter(config.rate_limits.limits(), clock)
+            server.contact = wire_contact(
+                core,
+                config,
+                server.people,
+                open_egress(config.egress, closing),
+                sign=partial(signature, core),
+                check_attempt=partial(limiter.check, "email"),
+            )
+        dispatcher = Dispatcher(
+            server.routes(),
+            authenticate_user=server.sessions.authenticate,
+            authenticate_server=nobody,
+            rate_limiter=RateLimiter({}, server.clock, enabled=False),
+        )
+        closing.push_async_callback(core.background.close)
+        async with TestClient(RawTestServer(dispatcher)) as server.client:
+            yield server
+
+
+def signature(core: Core, method: str, uri: str, destination: str, body: bytes) -> str:
+    """The ``Authorization`` header of a request in this server's name."""
+    return authorization_header(
+        method=method,
+        uri=uri,
+        origin=core.server_name,
+        destination=destination,
+        body=body,
+        key=core.signing_key,
     )
-    async with TestClient(RawTestServer(dispatcher)) as server.client:
-        yield server
+
+
+def configured(**sections: Any) -> Config:
+    """A configuration where anybody may register, but for what ``sections`` say."""
+    settings: dict[str, Any] = {"registration": RegistrationSettings(mode="open"), **sections}
+    return Config(
+        server_name="a.org",
+        signing_key=Path("signing.key"),
+        database="sqlite:///nowhere",
+        listeners=(),
+        public_base_url="https://a.org",
+        **settings,
+    )
 
 
 def password_auth(name: str, session: str | None = None) -> dict[str, Any]:

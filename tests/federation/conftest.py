@@ -13,7 +13,7 @@ import trustme
 
 from federation.keyring import Keyring
 from federation.published_keys import VerifyKey, usable
-from federation.transport import tls_context
+from homeserver.egress import tls_context
 from homeserver.storage import open_database
 from tests.federation.sending import PEER, Recorded, Story, start_sender
 from tests.remote import Network, Server

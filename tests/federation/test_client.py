@@ -12,11 +12,12 @@ import aiohttp
 import pytest
 import trustme
 
-from federation.addresses import address_policy
 from federation.client import FederationClient
 from federation.discovery import Destination, Destinations, NoService, PermittedServers
 from federation.signatures import parse_authorization, signed_request
-from federation.transport import Https, Transport, open_session, tls_context
+from federation.transport import Https, Transport
+from homeserver.addresses import address_policy
+from homeserver.egress import open_session, tls_context
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import SigningKey, verify_json
 from tests.federation.peer import PEER_NAME, Answer, Asked, Peer, running_peer

@@ -14,12 +14,12 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.addresses import address_policy
 from federation.discovery import Destination, Discovery, NoService
 from federation.srv import SrvRecord, in_order_of_trial, read_srv
-from federation.transport import open_session, tls_context
 from federation.well_known import WellKnownResponse, cache_seconds, fetch_well_known
+from homeserver.addresses import address_policy
 from homeserver.clock import FakeClock
+from homeserver.egress import open_session, tls_context
 from tests.federation.peer import Answer, Asked, running_peer
 
 HOUR = 3600.0

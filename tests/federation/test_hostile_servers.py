@@ -15,11 +15,12 @@ import pytest
 import trustme
 
 from federation import well_known
-from federation.addresses import address_policy
 from federation.client import FederationClient
 from federation.discovery import Destination
-from federation.transport import Https, Transport, open_session, tls_context
+from federation.transport import Https, Transport
 from federation.well_known import fetch_well_known
+from homeserver.addresses import address_policy
+from homeserver.egress import open_session, tls_context
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import SigningKey
 from tests.federation.peer import Answer, running_peer

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 import trustme
 
-from federation.addresses import DENIED_BY_DEFAULT, address_policy
 from federation.key_validity import MAX_BYTES, is_key_valid
-from federation.transport import open_session
+from homeserver.addresses import DENIED_BY_DEFAULT, address_policy
+from homeserver.egress import open_session
 from tests.federation.peer import Answer, Peer, running_peer
 
 LOOPBACK = "127.0.0.1"

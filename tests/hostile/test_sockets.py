@@ -16,13 +16,14 @@ import trustme
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from federation.addresses import address_policy
 from federation.discovery import Discovery
 from federation.srv import SrvRecord
-from federation.transport import Https, Transport, WireRequest, open_session, tls_context
+from federation.transport import Https, Transport, WireRequest
 from federation.well_known import WellKnownResponse, fetch_well_known
+from homeserver.addresses import address_policy
 from homeserver.clock import FakeClock
 from homeserver.connections import Connections
+from homeserver.egress import open_session, tls_context
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import generate_signing_key
 from tests.federation.peer import Answer, Peer, running_peer

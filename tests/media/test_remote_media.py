@@ -14,8 +14,8 @@ import pytest
 from aiohttp import AddrInfoType, web
 from yarl import URL
 
-from federation.addresses import address_policy
 from federation.media import MAX_REDIRECTS, OpenUrl, open_url
+from homeserver.addresses import address_policy
 from homeserver.media.headers import boundary
 from tests.federation.test_multipart import BOUNDARY, Part, body, parsed
 from tests.media.conftest import StartServer

@@ -11,6 +11,7 @@ from homeserver.protocol.auth_rules import check_against_state, check_auth_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import CREATOR_LEVEL
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.rooms.address_invites import InvitedAddress
 from homeserver.rooms.new_room import InitialState, NewRoom
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
@@ -255,7 +256,7 @@ async def test_an_event_that_is_too_large_is_refused(world: World) -> None:
 
 
 async def test_invites_by_email_are_refused(world: World) -> None:
-    wish = NewRoom(invite_3pid=[{"medium": "email", "address": "bob@example.org"}])
+    wish = NewRoom(invite_3pid=[InvitedAddress("email", "bob@example.org", "id.example")])
     assert await refused(world, world.user("alice"), wish) == (403, "M_THREEPID_DENIED")
 
 

@@ -14,6 +14,7 @@ from homeserver.users.accounts import Accounts
 from homeserver.users.interactive_auth import AuthenticationNeeded, InteractiveAuth, Operation
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
+from homeserver.users.stages import basic_stages
 
 DUMMY, TOKEN, PASSWORD = "m.login.dummy", "m.login.registration_token", "m.login.password"
 REGISTER = Operation("POST /register")
@@ -24,7 +25,7 @@ class World:
         self.clock = FakeClock()
         accounts = Accounts(db, self.clock, Passwords(memory_kib=8, time_cost=1), "a.org")
         registration = Registration(db, self.clock, RegistrationMode.TOKEN, ["good"])
-        self.auth = InteractiveAuth(self.clock, accounts, registration, max_sessions=3)
+        self.auth = InteractiveAuth(self.clock, basic_stages(accounts, registration), max_sessions=3)
 
     async def needed(
         self,
@@ -115,3 +116,36 @@ async def test_a_stage_of_the_wrong_shape_is_the_clients_mistake(world: World) -
         with pytest.raises(MatrixError) as caught:
             await world.auth.authorise(REGISTER, {"auth": given}, [[PASSWORD]])
         assert caught.value.errcode == "M_BAD_JSON"
+
+
+async def test_a_stage_completed_elsewhere_counts_once_the_client_names_its_session(world: World) -> None:
+    flows = [[TOKEN, DUMMY]]
+    session = (await world.needed({}))["session"]
+    world.auth.complete(session, TOKEN, "good")
+    assert (await world.needed({"name": "x", "auth": {"session": session}}))["completed"] == [TOKEN]
+    world.auth.complete(session, DUMMY, "")
+    body = {"name": "x", "auth": {"session": session}}
+    assert await world.auth.authorise(REGISTER, body, flows) == {TOKEN: "good", DUMMY: ""}
+
+
+async def test_what_was_proved_elsewhere_is_for_what_was_asked_for_on_an_account(world: World) -> None:
+    deletion = Operation("POST /delete_devices", "@a:a.org")
+    session = (await world.needed({"devices": ["A"]}, [[PASSWORD]], deletion))["session"]
+    world.auth.complete(session, PASSWORD, "@a:a.org")
+    with pytest.raises(MatrixError) as caught:
+        await world.auth.authorise(deletion, {"devices": ["B"], "auth": {"session": session}}, [[PASSWORD]])
+    assert caught.value.errcode == "M_FORBIDDEN"
+    body = {"devices": ["A"], "auth": {"session": session}}
+    assert await world.auth.authorise(deletion, body, [[PASSWORD]]) == {PASSWORD: "@a:a.org"}
+
+
+async def test_only_the_next_stage_of_a_session_can_be_completed_elsewhere(world: World) -> None:
+    session = (await world.needed({}))["session"]
+    for session_id, stage in (("unknown", TOKEN), (session, DUMMY), (session, PASSWORD)):
+        with pytest.raises(MatrixError) as caught:
+            world.auth.complete(session_id, stage, "")
+        assert caught.value.errcode == "M_NOT_FOUND"
+    assert world.auth.awaits(session, TOKEN) == REGISTER
+    world.clock.advance(16 * 60)
+    with pytest.raises(MatrixError):
+        world.auth.awaits(session, TOKEN)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.addresses import AddressRefused, address_policy
+from homeserver.addresses import AddressRefused, address_policy
 
 PUBLIC_ONLY = address_policy()
 
