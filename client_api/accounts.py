@@ -13,8 +13,9 @@ from client_api.third_party_ids import unbind_result
 from homeserver.errors import bad_json, forbidden, invalid_param, missing_param
 from homeserver.users.accounts import Accounts, RoomLeaver
 from homeserver.users.address_validation import AddressValidation, not_known
+from homeserver.users.confirmation import Confirmation, proven_user
 from homeserver.users.identity_servers import IdentityBindings
-from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.users.interactive_auth import InteractiveAuth, Operation
 from homeserver.users.registration import EMAIL_IDENTITY, REGISTRATION_TOKEN, Registration
 from homeserver.users.sessions import Login, Sessions
 from homeserver.users.third_party_ids import ThirdPartyIds
@@ -57,6 +58,7 @@ class AccountApi:
         interactive_auth: InteractiveAuth,
         room_leaver: RoomLeaver,
         *,
+        confirmation: Confirmation,
         ids: ThirdPartyIds,
         validation: AddressValidation | None = None,
         bindings: IdentityBindings | None = None,
@@ -66,6 +68,7 @@ class AccountApi:
         self._registration = registration
         self._interactive_auth = interactive_auth
         self._room_leaver = room_leaver
+        self._confirmation = confirmation
         self._ids = ids
         self._validation = validation
         self._bindings = bindings
@@ -130,10 +133,11 @@ class AccountApi:
         if "new_password" in body:
             self._accounts.check_password(_text(body, "new_password"))
         operation = Operation("POST /account/password", requester.user_id if requester else None)
-        flows = [[PASSWORD]] if self._validation is None else [[PASSWORD], [EMAIL_IDENTITY]]
+        flows = await self._confirmation.flows(operation.user_id)
+        flows += [] if self._validation is None else [[EMAIL_IDENTITY]]
         yielded = await self._interactive_auth.authorise(operation, body, flows)
         wanted = request.decode(_NewPassword)
-        user_id = yielded.get(PASSWORD) or await self._owner(yielded[EMAIL_IDENTITY])
+        user_id = proven_user(yielded) or await self._owner(yielded[EMAIL_IDENTITY])
         await self._accounts.change_password(user_id, wanted.new_password)
         if wanted.logout_devices:
             await self._sessions.log_out_everywhere(user_id, keep=requester.device_id if requester else None)
@@ -145,8 +149,7 @@ class AccountApi:
         wanted = request.decode(_Deactivation, empty_ok=True)
         requester = request.requester_if_any
         operation = Operation("POST /account/deactivate", requester.user_id if requester else None)
-        yielded = await self._interactive_auth.authorise(operation, body, [[PASSWORD]])
-        user_id = yielded[PASSWORD]
+        user_id = await self._confirmation.confirm(operation, body)
         await self._accounts.deactivate(user_id, erase=wanted.erase)
         await self._sessions.log_out_everywhere(user_id)
         await self._room_leaver.leave_all(user_id)

@@ -9,7 +9,10 @@ import msgspec
 
 from homeserver.errors import bad_json
 from homeserver.storage.devices import Device
-from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.storage.last_seen import Use
+from homeserver.users.confirmation import Confirmation
+from homeserver.users.interactive_auth import Operation
+from homeserver.users.last_seen import LastSeen
 from homeserver.users.sessions import Sessions
 from homeserver.web import Reply, Request
 
@@ -23,19 +26,22 @@ class _Name(msgspec.Struct):
 class DeviceApi:
     """Endpoints about the devices of the user who asks."""
 
-    def __init__(self, sessions: Sessions, interactive_auth: InteractiveAuth) -> None:
+    def __init__(self, sessions: Sessions, confirmation: Confirmation, last_seen: LastSeen) -> None:
         self._sessions = sessions
-        self._interactive_auth = interactive_auth
+        self._confirmation = confirmation
+        self._last_seen = last_seen
 
     async def devices(self, request: Request) -> Reply:
         """``GET /devices``."""
         user_id = request.requester.user_id
-        return {"devices": [_as_json(device, user_id) for device in await self._sessions.devices(user_id)]}
+        devices, uses = await self._sessions.devices(user_id), await self._last_seen.of(user_id)
+        return {"devices": [_as_json(device, user_id, uses.get(device.device_id)) for device in devices]}
 
     async def device(self, request: Request) -> Reply:
         """``GET /devices/{deviceId}``."""
         user_id = request.requester.user_id
-        return _as_json(await self._sessions.device(user_id, request.params["deviceId"]), user_id)
+        device = await self._sessions.device(user_id, request.params["deviceId"])
+        return _as_json(device, user_id, (await self._last_seen.of(user_id)).get(device.device_id))
 
     async def rename_device(self, request: Request) -> Reply:
         """``PUT /devices/{deviceId}``."""
@@ -65,17 +71,17 @@ class DeviceApi:
     async def _delete(self, request: Request, endpoint: str, device_ids: Sequence[str]) -> Reply:
         user_id = request.requester.user_id
         body = request.json(empty_ok=True)
-        await self._interactive_auth.authorise(Operation(endpoint, user_id), body, [[PASSWORD]])
+        await self._confirmation.confirm(Operation(endpoint, user_id), body)
         await self._sessions.log_out(user_id, device_ids)
         return {}
 
 
-def _as_json(device: Device, user_id: str) -> dict[str, Any]:
+def _as_json(device: Device, user_id: str, use: Use | None) -> dict[str, Any]:
     # COMPAT: matrix-nio refuses devices that lack a key, and the specification wants text there.
     return {
         "device_id": device.device_id,
         "display_name": device.display_name or "",
-        "last_seen_ip": "",
-        "last_seen_ts": device.last_seen_at,
+        "last_seen_ip": (use.ip if use else None) or "",
+        "last_seen_ts": use.at if use else device.last_seen_at,
         "user_id": user_id,
     }

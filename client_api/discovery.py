@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from homeserver.config.people import Profiles
-from homeserver.errors import not_found
+from homeserver.config.surroundings import Support
+from homeserver.errors import MatrixError, not_found
 from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.web import Reply, Request
@@ -40,6 +42,8 @@ class DiscoveryApi:
         default_room_version: str,
         public_base_url: str | None = None,
         unstable_features: Mapping[str, bool] | None = None,
+        login_tokens: bool = False,
+        support: Support | None = None,
         identity_server: str | None = None,
         takes_addresses: bool = False,
         profile_settings: Profiles | None = None,
@@ -47,6 +51,8 @@ class DiscoveryApi:
         self._default_room_version = default_room_version
         self._public_base_url = public_base_url
         self._unstable_features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        self._login_tokens = login_tokens
+        self._support = support or Support()
         self._identity_server = identity_server
         self._takes_addresses = takes_addresses
         self._profile_settings = profile_settings or Profiles()
@@ -57,6 +63,7 @@ class DiscoveryApi:
 
     async def capabilities(self, request: Request) -> Reply:
         """``GET /capabilities``."""
+        moderation = {"m.account_moderation": {"suspend": True, "lock": True}}
         profiles = self._profile_settings
         return {
             "capabilities": {
@@ -69,8 +76,9 @@ class DiscoveryApi:
                 "m.set_displayname": {"enabled": profiles.may_change(DISPLAYNAME)},
                 "m.set_avatar_url": {"enabled": profiles.may_change(AVATAR_URL)},
                 "m.3pid_changes": {"enabled": self._takes_addresses},
-                "m.get_login_token": {"enabled": False},
+                "m.get_login_token": {"enabled": self._login_tokens},
                 "m.forget_forced_upon_leave": {"enabled": False},
+                **(moderation if request.requester.is_admin else {}),
             }
         }
 
@@ -82,6 +90,21 @@ class DiscoveryApi:
         if self._identity_server is not None:
             found["m.identity_server"] = {"base_url": self._identity_server}
         return found
+
+    async def support(self, request: Request) -> Reply:
+        """``GET /.well-known/matrix/support``."""
+        contacts = [
+            {name: value for name, value in dataclasses.asdict(each).items() if value is not None}
+            for each in self._support.contacts
+        ]
+        if not contacts and self._support.page is None:
+            raise not_found("This server does not say who can help")
+        page = {"support_page": self._support.page} if self._support.page else {}
+        return {**({"contacts": contacts} if contacts else {}), **page}
+
+    async def auth_metadata(self, request: Request) -> Reply:
+        """``GET /auth_metadata``: there is none (spec: "Authentication API discovery")."""
+        raise MatrixError(404, "M_UNRECOGNIZED", "This server has no OAuth 2.0 API: clients log in at /login")
 
 
 def _changeable_fields(profiles: Profiles) -> dict[str, object]:

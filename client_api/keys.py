@@ -13,7 +13,8 @@ from homeserver.e2e.uploads import KeyUploads
 from homeserver.errors import bad_json, forbidden
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.sync import Sync
-from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.users.confirmation import Confirmation
+from homeserver.users.interactive_auth import Operation
 from homeserver.web import Reply, Request
 
 #: How long other servers are waited for, in milliseconds.
@@ -53,14 +54,14 @@ class KeysApi:
         queries: KeyQueries,
         claims: KeyClaims,
         cross_signing: CrossSigning,
-        interactive_auth: InteractiveAuth,
+        confirmation: Confirmation,
         sync: Sync,
     ) -> None:
         self._uploads = uploads
         self._queries = queries
         self._claims = claims
         self._cross_signing = cross_signing
-        self._interactive_auth = interactive_auth
+        self._confirmation = confirmation
         self._sync = sync
 
     async def upload(self, request: Request) -> Reply:
@@ -106,7 +107,7 @@ class KeysApi:
         new = await self._cross_signing.check_keys(user_id, contents)
         if new.authentication_needed:
             operation = Operation("POST /keys/device_signing/upload", user_id)
-            await self._interactive_auth.authorise(operation, request.json(), [[PASSWORD]])
+            await self._confirmation.confirm(operation, request.json())
         await self._cross_signing.store_keys(user_id, new)
         return {}
 

@@ -34,14 +34,21 @@ def page(
     *,
     status: int = 200,
     frames: str | None = None,
+    leads_away: bool = False,
 ) -> web.Response:
-    """A page from its template; ``frames`` is a URL whose site it may show frames of."""
+    """A page from its template; ``frames`` is a URL whose site it may show frames of.
+
+    A form on a page that ``leads_away`` may end at another site: browsers hold ``form-action`` against
+    the redirects that follow, too.
+    """
     nonce = secrets.token_urlsafe(16)
     html = _TEMPLATES.get_template(template).render({**values, "nonce": nonce})
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic'; style-src 'nonce-{nonce}';"
-        " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        " base-uri 'none'; frame-ancestors 'none'"
     )
+    if not leads_away:
+        policy += "; form-action 'self'"
     if frames is not None:
         parts = urlsplit(frames)
         site = f"{parts.scheme}://{parts.netloc}"

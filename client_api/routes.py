@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
+from client_api.administration import AdministrationApi
+from client_api.calls import CallsApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -31,6 +33,7 @@ from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
+from client_api.sso import SsoApi
 from client_api.sync import SyncApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
@@ -69,6 +72,9 @@ class ClientApi:
     spaces: SpacesApi
     moments: MomentsApi
     openid: OpenIdApi
+    administration: AdministrationApi
+    calls: CallsApi
+    sso: SsoApi
     third_party_ids: ThirdPartyIdApi
     fallback: FallbackApi
     user_directory: UserDirectoryApi
@@ -80,6 +86,7 @@ def client_routes(api: ClientApi) -> list[Route]:
     """Every row."""
     return [
         *_account_rows(api),
+        *_login_rows(api),
         *_address_rows(api),
         *_user_rows(api),
         *_room_rows(api),
@@ -96,8 +103,8 @@ def _account_rows(api: ClientApi) -> list[Route]:
         Route("GET", "/_matrix/client/v3/capabilities", discovery.capabilities),
         Route("GET", "/_matrix/client/v3/login", sessions.login_flows, _PUBLIC),
         Route("POST", "/_matrix/client/v3/login", sessions.log_in, _PUBLIC, "login"),
-        Route("POST", "/_matrix/client/v3/logout", sessions.log_out),
-        Route("POST", "/_matrix/client/v3/logout/all", sessions.log_out_everywhere),
+        Route("POST", "/_matrix/client/v3/logout", sessions.log_out, for_locked=True),
+        Route("POST", "/_matrix/client/v3/logout/all", sessions.log_out_everywhere, for_locked=True),
         Route("POST", "/_matrix/client/v3/refresh", sessions.refresh, _PUBLIC, "login"),
         Route("POST", "/_matrix/client/v3/register", accounts.register, _PUBLIC, "registration"),
         Route(
@@ -124,6 +131,28 @@ def _account_rows(api: ClientApi) -> list[Route]:
         Route("PUT", "/_matrix/client/v3/devices/{deviceId}", devices.rename_device),
         Route("DELETE", "/_matrix/client/v3/devices/{deviceId}", devices.delete_device),
         Route("POST", "/_matrix/client/v3/delete_devices", devices.delete_devices),
+    ]
+
+
+def _login_rows(api: ClientApi) -> list[Route]:
+    """Other ways to log in, administrators, and what clients find out about the server's surroundings."""
+    sso, administration, discovery = api.sso, api.administration, api.discovery
+    redirect, lock = "/_matrix/client/v3/login/sso/redirect", "/_matrix/client/v1/admin/lock/{userId}"
+    suspend = "/_matrix/client/v1/admin/suspend/{userId}"
+    return [
+        Route("POST", "/_matrix/client/v1/login/get_token", api.sessions.login_token, limit="login"),
+        Route("GET", redirect, sso.redirect, _PUBLIC, "login"),
+        Route("GET", f"{redirect}/{{idpId}}", sso.redirect_to, _PUBLIC, "login"),
+        Route("GET", "/_inglenook/sso/oidc/callback", sso.come_back, _PUBLIC, "login"),
+        Route("POST", "/_inglenook/sso/confirm", sso.confirm, _PUBLIC, max_body=65_536),
+        Route("GET", "/_matrix/client/v1/auth_metadata", discovery.auth_metadata, _PUBLIC),
+        Route("GET", "/.well-known/matrix/support", discovery.support, _PUBLIC),
+        Route("GET", "/_matrix/client/v3/voip/turnServer", api.calls.turn_server),
+        Route("GET", "/_matrix/client/v3/admin/whois/{userId}", administration.whois),
+        Route("GET", lock, administration.lock),
+        Route("PUT", lock, administration.set_lock),
+        Route("GET", suspend, administration.suspension),
+        Route("PUT", suspend, administration.set_suspension),
     ]
 
 
@@ -156,8 +185,13 @@ def _user_rows(api: ClientApi) -> list[Route]:
     return [
         Route("GET", "/_matrix/client/v3/profile/{userId}", profile.profile, _MAYBE),
         Route("GET", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.field, _MAYBE),
-        Route("PUT", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.set_field),
-        Route("DELETE", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.remove_field),
+        Route("PUT", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.set_field, for_suspended=False),
+        Route(
+            "DELETE",
+            "/_matrix/client/v3/profile/{userId}/{keyName}",
+            profile.remove_field,
+            for_suspended=False,
+        ),
         Route("GET", "/_matrix/client/v3/presence/{userId}/status", ephemeral.presence),
         Route("PUT", "/_matrix/client/v3/presence/{userId}/status", ephemeral.set_presence),
         Route("GET", "/_matrix/client/v3/user/{userId}/account_data/{type}", data.content),
@@ -197,7 +231,9 @@ def _room_rows(api: ClientApi) -> list[Route]:
     room = "/_matrix/client/v3/rooms/{roomId}"
     alias = "/_matrix/client/v3/directory/room/{roomAlias}"
     return [
-        Route("POST", "/_matrix/client/v3/createRoom", api.rooms.create_room, limit="join"),
+        Route(
+            "POST", "/_matrix/client/v3/createRoom", api.rooms.create_room, limit="join", for_suspended=False
+        ),
         Route("GET", "/_matrix/client/v3/joined_rooms", api.rooms.joined_rooms),
         Route("GET", alias, directory.alias, _PUBLIC),
         Route("PUT", alias, directory.add_alias),
@@ -209,16 +245,28 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("GET", "/_matrix/client/v1/room_summary/{roomIdOrAlias}", api.spaces.summary, _MAYBE),
         Route("GET", "/_matrix/client/v1/rooms/{roomId}/hierarchy", api.spaces.hierarchy),
         Route("GET", "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", api.moments.closest),
-        Route("POST", "/_matrix/client/v3/join/{roomIdOrAlias}", membership.join, limit="join"),
-        Route("POST", "/_matrix/client/v3/knock/{roomIdOrAlias}", membership.knock, limit="join"),
-        Route("POST", f"{room}/join", membership.join_by_id, limit="join"),
+        Route(
+            "POST",
+            "/_matrix/client/v3/join/{roomIdOrAlias}",
+            membership.join,
+            limit="join",
+            for_suspended=False,
+        ),
+        Route(
+            "POST",
+            "/_matrix/client/v3/knock/{roomIdOrAlias}",
+            membership.knock,
+            limit="join",
+            for_suspended=False,
+        ),
+        Route("POST", f"{room}/join", membership.join_by_id, limit="join", for_suspended=False),
         Route("POST", f"{room}/leave", membership.leave),
         Route("POST", f"{room}/forget", membership.forget),
-        Route("POST", f"{room}/invite", membership.invite, limit="invite"),
-        Route("POST", f"{room}/kick", membership.kick),
-        Route("POST", f"{room}/ban", membership.ban),
-        Route("POST", f"{room}/unban", membership.unban),
-        Route("POST", f"{room}/upgrade", api.rooms.upgrade_room, limit="join"),
+        Route("POST", f"{room}/invite", membership.invite, limit="invite", for_suspended=False),
+        Route("POST", f"{room}/kick", membership.kick, for_suspended=False),
+        Route("POST", f"{room}/ban", membership.ban, for_suspended=False),
+        Route("POST", f"{room}/unban", membership.unban, for_suspended=False),
+        Route("POST", f"{room}/upgrade", api.rooms.upgrade_room, limit="join", for_suspended=False),
         Route("GET", f"{room}/aliases", api.rooms.aliases),
         Route("GET", f"{room}/context/{{eventId}}", messages.context),
         Route("GET", f"{room}/event/{{eventId}}", messages.event),
@@ -254,8 +302,8 @@ def _contact_rows(api: ClientApi) -> list[Route]:
         Route("POST", "/_matrix/client/v3/users/{userId}/report", reports.user, limit="report"),
         Route("GET", f"{unstable}/uk.tcpip.msc4133/profile/{{userId}}", profile.profile, _MAYBE),
         Route("GET", unstable_field, profile.field, _MAYBE),
-        Route("PUT", unstable_field, profile.set_field),
-        Route("DELETE", unstable_field, profile.remove_field),
+        Route("PUT", unstable_field, profile.set_field, for_suspended=False),
+        Route("DELETE", unstable_field, profile.remove_field, for_suspended=False),
     ]
 
 

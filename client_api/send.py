@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from homeserver.errors import bad_json, invalid_param
+from homeserver.errors import bad_json, invalid_param, user_suspended
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
@@ -66,6 +66,9 @@ class SendApi:
         content, type_ = request.json(), _type(request)
         sender, room_id = request.requester.user_id, request.params["roomId"]
         state_key = request.params.get("stateKey", "")
+        leaves = type_ == MEMBER and state_key == sender and content.get("membership") == "leave"
+        if request.requester.is_suspended and not leaves:
+            raise user_suspended()
         if type_ == MEMBER:
             stored = await self._membership.set_member(sender, room_id, state_key, content)
             return {"event_id": stored.id}
@@ -81,6 +84,8 @@ class SendApi:
     ) -> StoredEvent:
         if type_ == _REDACTION:
             return await self._redact(request, content.pop("redacts", None), content, also)
+        if request.requester.is_suspended:
+            raise user_suspended()
         draft = Draft(request.requester.user_id, type_, content)
         return await self._send.send(request.params["roomId"], draft, also)
 
@@ -90,7 +95,9 @@ class SendApi:
         if not isinstance(event_id, str):
             raise bad_json("A redaction needs the id of an event in 'redacts'")
         requester, room_id = request.requester, request.params["roomId"]
-        await self._redaction_rights.check(requester.user_id, room_id, event_id, is_admin=requester.is_admin)
+        await self._redaction_rights.check(
+            requester.user_id, room_id, event_id, is_admin=requester.is_admin, own_only=requester.is_suspended
+        )
         return await self._send.send(
             room_id, Draft(requester.user_id, _REDACTION, content, redacts=event_id), also
         )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from client_api.accounts import login_reply, refreshed_reply
+from homeserver.config.login import Login as Ways
 from homeserver.errors import MatrixError, missing_param
 from homeserver.users.accounts import Accounts
-from homeserver.users.interactive_auth import PASSWORD
+from homeserver.users.confirmation import SSO, Confirmation
+from homeserver.users.interactive_auth import PASSWORD, Operation
+from homeserver.users.login_tokens import LoginTokens
 from homeserver.users.sessions import Sessions
 from homeserver.web import Reply, Request
+
+TOKEN = "m.login.token"
 
 
 class _Login(msgspec.Struct):
     type: str
     password: str | None = None
+    token: str | None = None
     device_id: str | None = None
     initial_device_display_name: str | None = None
     refresh_token: bool = False
@@ -27,28 +34,52 @@ class _Refresh(msgspec.Struct):
 
 
 class SessionApi:
-    """Endpoints that begin, continue and end sessions."""
+    """Endpoints that begin, continue and end sessions.
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, public_base_url: str | None) -> None:
+    ``identity_providers`` are those of single sign-on, as clients are told of them.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        public_base_url: str | None,
+        *,
+        ways: Ways,
+        login_tokens: LoginTokens,
+        confirmation: Confirmation,
+        identity_providers: Sequence[dict[str, str]] = (),
+    ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._public_base_url = public_base_url
+        self._ways = ways
+        self._login_tokens = login_tokens
+        self._confirmation = confirmation
+        self._identity_providers = list(identity_providers)
 
     async def login_flows(self, request: Request) -> Reply:
         """``GET /login``."""
-        return {"flows": [{"type": PASSWORD}]}
+        flows: list[dict[str, Any]] = []
+        if self._ways.password:
+            flows.append({"type": PASSWORD})
+        if self._identity_providers:
+            flows.append({"type": SSO, "identity_providers": self._identity_providers})
+        if self._ways.token_login:
+            flows.append({"type": TOKEN, "get_login_token": True})
+        elif self._identity_providers:
+            flows.append({"type": TOKEN})
+        return {"flows": flows}
 
     async def log_in(self, request: Request) -> Reply:
         """``POST /login``."""
         wanted = request.decode(_Login)
-        if wanted.type != PASSWORD:
+        if wanted.type == PASSWORD and self._ways.password:
+            user_id = await self._by_password(wanted, request.json())
+        elif wanted.type == TOKEN and (self._ways.token_login or self._identity_providers):
+            user_id = await self._by_token(wanted)
+        else:
             raise MatrixError(400, "M_UNKNOWN", "This server knows no such type of login")
-        user = await self._accounts.identified(request.json())
-        if user is None:
-            raise MatrixError(400, "M_INVALID_PARAM", "The login names no user")
-        if wanted.password is None:
-            raise missing_param("'password' is missing")
-        user_id = await self._accounts.authenticate(user, wanted.password)
         login = await self._sessions.log_in(
             user_id,
             device_id=wanted.device_id,
@@ -56,6 +87,34 @@ class SessionApi:
             refreshable=wanted.refresh_token,
         )
         return {**login_reply(login), **self._well_known()}
+
+    async def _by_password(self, wanted: _Login, body: dict[str, Any]) -> str:
+        user = await self._accounts.identified(body)
+        if user is None:
+            raise MatrixError(400, "M_INVALID_PARAM", "The login names no user")
+        if wanted.password is None:
+            raise missing_param("'password' is missing")
+        return await self._accounts.authenticate(user, wanted.password)
+
+    async def _by_token(self, wanted: _Login) -> str:
+        if wanted.token is None:
+            raise missing_param("'token' is missing")
+        user_id = self._login_tokens.redeem(wanted.token)
+        if not await self._accounts.is_active(user_id):
+            raise MatrixError(403, "M_USER_DEACTIVATED", "This account has been deactivated")
+        return user_id
+
+    async def login_token(self, request: Request) -> Reply:
+        """``POST /login/get_token``; no endpoint where it is not configured."""
+        if not self._ways.token_login:
+            raise MatrixError(404, "M_UNRECOGNIZED", "Unrecognized request")
+        operation = Operation("POST /login/get_token", request.requester.user_id)
+        user_id = await self._confirmation.confirm(operation, request.json(empty_ok=True))
+        lifetime = self._ways.token_lifetime
+        return {
+            "login_token": self._login_tokens.issue(user_id, lifetime),
+            "expires_in_ms": lifetime * 1000,
+        }
 
     async def refresh(self, request: Request) -> Reply:
         """``POST /refresh``."""

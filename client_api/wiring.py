@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
+from client_api.administration import AdministrationApi
+from client_api.calls import CallsApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -27,10 +29,13 @@ from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
+from client_api.sso import SsoApi
 from client_api.sync import SyncApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
 from client_api.user_directory import UserDirectoryApi
+from homeserver.config.login import Login
+from homeserver.config.surroundings import Support, Turn
 from homeserver.contact import Contact
 from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
@@ -44,6 +49,9 @@ from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redaction import RedactionRights
 from homeserver.rooms.transactions import Transactions
+from homeserver.single_sign_on import base_url_of
+from homeserver.sso.sign_on import SingleSignOn
+from homeserver.users.confirmation import SSO
 from homeserver.users.shared_secret import SharedSecret
 from homeserver.users.third_party_ids import ThirdPartyIds
 
@@ -61,20 +69,31 @@ def wire_client_api(
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
     registration_secret: str | None = None,
+    ways: Login | None = None,
+    support: Support | None = None,
+    turn: Turn | None = None,
+    sign_on: SingleSignOn | None = None,
     contact: Contact | None = None,
     contacts: Contacts | None = None,
 ) -> ClientApi:
     """The modules that answer clients.
 
-    Of the last options clients are told the first two; who knows the third may register; without
-    ``contact`` nobody can add an address.
+    Clients are told the base URL and the room version; who knows ``registration_secret`` may register.
+    ``ways`` are those to log in, beside those that ``sign_on`` has.  Without ``contact`` nobody can add an
+    address.
     """
-    contact = contact or Contact(ids=ThirdPartyIds(core.db, core.clock))
+    ways, contact = ways or Login(), contact or Contact(ids=ThirdPartyIds(core.db, core.clock))
+    sso = SsoApi(sign_on, base_url_of(public_base_url, core.server_name))
+    fallback = FallbackApi(people.interactive_auth, captcha_script=contact.captcha_script)
+    if sign_on is not None:
+        fallback.elsewhere[SSO] = sso.fallback
     contacts = contacts or wire_contacts(core, people, actions, reading)
     return ClientApi(
         discovery=DiscoveryApi(
             default_room_version=default_room_version,
             public_base_url=public_base_url,
+            login_tokens=ways.token_login,
+            support=support,
             identity_server=contact.recommended,
             takes_addresses=contact.validation is not None,
             profile_settings=contacts.settings.profiles,
@@ -83,8 +102,13 @@ def wire_client_api(
         shared_secret=SharedSecretApi(
             SharedSecret(registration_secret, core.clock), people.accounts, people.sessions, people.profiles
         ),
-        sessions=SessionApi(people.accounts, people.sessions, public_base_url),
-        devices=DeviceApi(people.sessions, people.interactive_auth),
+        sessions=_sessions(people, public_base_url, ways, sign_on),
+        administration=AdministrationApi(
+            people.moderation, people.accounts, people.last_seen, core.server_name
+        ),
+        calls=CallsApi(turn or Turn(), core.clock),
+        sso=sso,
+        devices=DeviceApi(people.sessions, people.confirmation, people.last_seen),
         profile=ProfileApi(people.profiles, contacts.profile_access),
         account_data=AccountDataApi(people.account_data, people.push_rules),
         filters=FilterApi(core.db),
@@ -108,7 +132,7 @@ def wire_client_api(
             queries=encryption.queries,
             claims=encryption.claims,
             cross_signing=encryption.cross_signing,
-            interactive_auth=people.interactive_auth,
+            confirmation=people.confirmation,
             sync=reading.sync,
         ),
         media=MediaApi(
@@ -122,7 +146,7 @@ def wire_client_api(
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
         third_party_ids=_third_party_ids(people, contact),
-        fallback=FallbackApi(people.interactive_auth, captcha_script=contact.captcha_script),
+        fallback=fallback,
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),
@@ -136,9 +160,24 @@ def _accounts(people: People, actions: RoomActions, contact: Contact) -> Account
         people.registration,
         people.interactive_auth,
         actions.membership,
+        confirmation=people.confirmation,
         ids=contact.ids,
         validation=contact.validation,
         bindings=contact.bindings,
+    )
+
+
+def _sessions(
+    people: People, public_base_url: str | None, ways: Login, sign_on: SingleSignOn | None
+) -> SessionApi:
+    return SessionApi(
+        people.accounts,
+        people.sessions,
+        public_base_url,
+        ways=ways,
+        login_tokens=people.login_tokens,
+        confirmation=people.confirmation,
+        identity_providers=sign_on.providers() if sign_on else (),
     )
 
 

@@ -13,8 +13,8 @@ from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
+from homeserver.people import People
 from homeserver.storage import remote_keys, transaction_ids
-from homeserver.users.openid import OpenIdTokens
 
 _log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ _PUBLISHED_KEYS_KEPT = 50_000
 def start_chores(
     core: Core,
     ephemeral: Ephemeral,
-    openid: OpenIdTokens,
+    people: People,
     *,
     content: ContentRepository,
     encryption: Encryption,
@@ -58,7 +58,8 @@ def start_chores(
 
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
-        ("old OpenID tokens", _HOUR_S, openid.forget_expired),
+        ("old OpenID tokens", _HOUR_S, people.openid.forget_expired),
+        ("last uses of devices", 60.0, people.last_seen.write),
         ("old to-device messages", _HOUR_S, ephemeral.to_device.forget_received),
         ("old one-time keys", _HOUR_S, encryption.uploads.forget_claimed),
         ("device lists to fetch", 5.0, fetch_device_lists),

@@ -23,7 +23,7 @@ from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_co
 from homeserver.clock import SystemClock
 from homeserver.config import Config
 from homeserver.errors import MatrixError, not_found
-from homeserver.storage import open_database
+from homeserver.storage import moderation, open_database, sso_subjects
 from homeserver.storage.database import Database
 from homeserver.storage.errors import DatabaseInUse, StorageError
 from homeserver.storage.user_listing import any_user, every_user
@@ -110,6 +110,67 @@ def deactivate(config: ConfigOption, name: Name) -> None:
     say(f"{user_id} is deactivated, and its devices are logged out. It stays listed in the rooms it was in.")
 
 
+@users.command()
+def lock(config: ConfigOption, name: Name) -> None:
+    """Lock an account: it can do nothing but log out, until it is unlocked."""
+    say(f"{_moderate(config, name, locked=True)} is locked.")
+
+
+@users.command()
+def unlock(config: ConfigOption, name: Name) -> None:
+    """Unlock an account, with the sessions it had."""
+    say(f"{_moderate(config, name, locked=False)} is not locked.")
+
+
+@users.command()
+def suspend(config: ConfigOption, name: Name) -> None:
+    """Suspend an account: it can read, but do nothing that others notice, until that is ended."""
+    say(f"{_moderate(config, name, suspended=True)} is suspended.")
+
+
+@users.command()
+def unsuspend(config: ConfigOption, name: Name) -> None:
+    """End the suspension of an account."""
+    say(f"{_moderate(config, name, suspended=False)} is not suspended.")
+
+
+@users.command()
+def link(
+    config: ConfigOption,
+    name: Name,
+    provider: Annotated[str, typer.Argument(help="The provider's id in the configuration (sso.providers).")],
+    subject: Annotated[str, typer.Argument(help="Whom the provider means: its claim sub.")],
+) -> None:
+    """Let somebody log in to an account by single sign-on."""
+    loaded = load_or_fail(config)
+    user_id = user_id_of(loaded, name)
+    if provider not in {each.id for each in loaded.sso.providers}:
+        fail(f"the configuration has no provider {provider}")
+
+    async def add(db: Database) -> bool:
+        await check_active(loaded, db, user_id)
+        return await db.write(lambda tx: sso_subjects.add(tx, provider, subject, user_id))
+
+    if not with_database(loaded, add):
+        fail(f"{subject} of {provider} is linked with an account already")
+    say(f"{subject} of {provider} logs in to {user_id} from now on.")
+
+
+def _moderate(path: Path, name: str, *, locked: bool | None = None, suspended: bool | None = None) -> str:
+    loaded = load_or_fail(path)
+    user_id = user_id_of(loaded, name)
+
+    async def change(db: Database) -> None:
+        await check_active(loaded, db, user_id)
+        if locked is not None:
+            await db.write(lambda tx: moderation.set_locked(tx, user_id, locked))
+        if suspended is not None:
+            await db.write(lambda tx: moderation.set_suspended(tx, user_id, suspended))
+
+    with_database(loaded, change)
+    return user_id
+
+
 def introduce_first_admin(config: Config, path: Path) -> None:
     """On a server without accounts, create one named admin and show its password, this once."""
     password = made_up_password()
@@ -150,7 +211,8 @@ def with_database(config: Config, work: Callable[[Database], Awaitable[T]]) -> T
 
 def accounts_of(config: Config, database: Database) -> Accounts:
     """The accounts in a database."""
-    return Accounts(database, SystemClock(), Passwords(), config.server_name)
+    passwords = Passwords(minimum_length=config.login.minimum_password_length)
+    return Accounts(database, SystemClock(), passwords, config.server_name)
 
 
 async def check_active(config: Config, database: Database, user_id: str) -> None:

@@ -34,6 +34,16 @@ def forbidden(message: str, **fields: Any) -> MatrixError:
     return MatrixError(403, "M_FORBIDDEN", message, **fields)
 
 
+def user_locked() -> MatrixError:
+    """401 ``M_USER_LOCKED``: nothing but logging out is possible (spec: "Account locking")."""
+    return MatrixError(401, "M_USER_LOCKED", "This account has been locked", soft_logout=True)
+
+
+def user_suspended() -> MatrixError:
+    """403 ``M_USER_SUSPENDED`` (spec: "Account suspension")."""
+    return MatrixError(403, "M_USER_SUSPENDED", "You cannot do this while your account is suspended")
+
+
 def not_found(message: str) -> MatrixError:
     """404 ``M_NOT_FOUND``."""
     return MatrixError(404, "M_NOT_FOUND", message)

@@ -40,7 +40,7 @@ from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import Contacts, ContactSettings, start_contacts, wire_contacts
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
-from homeserver.egress import open_egress
+from homeserver.egress import WaysOut, open_egress
 from homeserver.encryption import Encryption, wire_encryption
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
 from homeserver.finding import Finding, wire_finding
@@ -51,6 +51,7 @@ from homeserver.protocol.signing import parse_signing_key_file
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
+from homeserver.single_sign_on import base_url_of, wire_single_sign_on
 from homeserver.storage import open_database
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import HiddenProfiles
@@ -110,7 +111,9 @@ class Server:
             opened.callback(encryption.remote_lists.fetching.close)
             await encryption.start()
             people = _meet_people(config, core, federation, ephemeral, encryption)
-            contact = _contact(config, core, people, opened)
+            opened.push_async_callback(people.last_seen.write)
+            ways_out = open_egress(config.egress, opened)
+            contact = _contact(config, core, people, ways_out)
             rooms = _rooms(
                 config, core, federation, ephemeral, people, encryption=encryption, contact=contact
             )
@@ -119,7 +122,14 @@ class Server:
             health = Health(db, metrics)
             tables = {
                 "client": _for_clients(
-                    config, core, ephemeral, people, rooms, content=content, contact=contact
+                    config,
+                    core,
+                    ephemeral,
+                    people,
+                    rooms,
+                    content=content,
+                    contact=contact,
+                    ways_out=ways_out,
                 ),
                 "federation": await _for_servers(
                     config, core, federation, ephemeral, people, rooms=rooms, content=content, opened=opened
@@ -131,9 +141,7 @@ class Server:
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
             opened.push_async_callback(ephemeral.presence.flush)
             start_contacts(core, rooms.contacts)
-            start_chores(
-                core, ephemeral, people.openid, content=content, encryption=encryption, contact=contact
-            )
+            start_chores(core, ephemeral, people, content=content, encryption=encryption, contact=contact)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -148,6 +156,7 @@ class Server:
                     max_body=config.limits.max_request_bytes,
                     trust_forwarded_for=listener.behind_proxy,
                     observe=metrics.observe_request,
+                    note_use=people.last_seen.note,
                 )
                 await server._listen(listener, dispatcher)
         except BaseException:
@@ -205,14 +214,16 @@ def _meet_people(
     return wire_people(
         core,
         registration=registration_policy(core, config),
-        passwords=Passwords(),
+        passwords=Passwords(minimum_length=config.login.minimum_password_length),
         devices=(ephemeral.to_device, encryption.lists),
         remote=federation.client,
         check_attempt=partial(attempts.check, "login"),
+        sso_providers=[provider.id for provider in config.sso.providers],
+        password_login=config.login.password,
     )
 
 
-def _contact(config: Config, core: Core, people: People, opened: contextlib.AsyncExitStack) -> Contact:
+def _contact(config: Config, core: Core, people: People, ways_out: WaysOut) -> Contact:
     def sign(method: str, uri: str, destination: str, body: bytes) -> str:
         return authorization_header(
             method=method,
@@ -228,7 +239,7 @@ def _contact(config: Config, core: Core, people: People, opened: contextlib.Asyn
         core,
         config,
         people,
-        open_egress(config.egress, opened),
+        ways_out,
         sign=sign,
         check_attempt=partial(messages.check, "email"),
     )
@@ -276,9 +287,11 @@ def _for_clients(
     rooms: _RoomParts,
     *,
     content: ContentRepository,
+    ways_out: WaysOut,
     contact: Contact,
 ) -> list[Route]:
     """The client-server API."""
+    base_url = base_url_of(config.public_base_url, config.server_name)
     api = wire_client_api(
         core,
         people,
@@ -291,6 +304,10 @@ def _for_clients(
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
         registration_secret=config.registration.shared_secret,
+        ways=config.login,
+        support=config.support,
+        turn=config.turn,
+        sign_on=wire_single_sign_on(core, people, config.sso, ways_out.own, base_url=base_url),
         contact=contact,
         contacts=rooms.contacts,
     )

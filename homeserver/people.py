@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from homeserver.core import Core
 from homeserver.users.account_data import AccountData
 from homeserver.users.accounts import Accounts, no_limit
+from homeserver.users.confirmation import Confirmation
 from homeserver.users.interactive_auth import InteractiveAuth
+from homeserver.users.last_seen import LastSeen
+from homeserver.users.login_tokens import LoginTokens
+from homeserver.users.moderation import Moderation
 from homeserver.users.openid import OpenIdTokens
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import Profiles, RemoteProfiles
@@ -30,6 +34,10 @@ class People:
     account_data: AccountData
     push_rules: PushRules
     openid: OpenIdTokens
+    confirmation: Confirmation
+    login_tokens: LoginTokens
+    last_seen: LastSeen
+    moderation: Moderation
 
 
 def wire_people(
@@ -40,24 +48,34 @@ def wire_people(
     devices: Sequence[DeviceObserver],
     remote: RemoteProfiles | None = None,
     check_attempt: Callable[[str], None] = no_limit,
+    sso_providers: Sequence[str] = (),
+    password_login: bool = True,
 ) -> People:
     """Wire the people; ``Profiles.memberships`` is to be set once there are memberships.
 
     ``devices`` are told of devices that come and go, ``remote`` asks other servers (without
     it there are none); ``check_attempt(user_id)`` is called before each password check,
-    as ``Accounts`` has it.
+    as ``Accounts`` has it.  ``sso_providers`` and ``password_login`` are how people may prove who they are.
     """
     accounts = Accounts(core.db, core.clock, passwords, core.server_name, check_attempt=check_attempt)
     account_data = AccountData(
         core.db, core.positions, lambda pos, user_id: core.notifier.announce(pos, users=(user_id,))
     )
+    sessions = Sessions(core.db, core.clock, observers=devices)
+    interactive_auth = InteractiveAuth(core.clock, basic_stages(accounts, registration))
     return People(
         accounts=accounts,
-        sessions=Sessions(core.db, core.clock, observers=devices),
+        sessions=sessions,
         registration=registration,
-        interactive_auth=InteractiveAuth(core.clock, basic_stages(accounts, registration)),
+        interactive_auth=interactive_auth,
         profiles=Profiles(core.db, core.server_name, remote=remote),
         account_data=account_data,
         push_rules=PushRules(account_data),
         openid=OpenIdTokens(core.db, core.clock),
+        confirmation=Confirmation(
+            core.db, interactive_auth, providers=sso_providers, passwords=password_login
+        ),
+        login_tokens=LoginTokens(core.clock),
+        last_seen=LastSeen(core.db, core.clock),
+        moderation=Moderation(core.db, core.server_name, sessions, core.notifier.dismiss),
     )

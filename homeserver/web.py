@@ -24,7 +24,15 @@ import structlog
 from aiohttp import ClientError, web
 
 from homeserver.bodies import T, decode_object, decode_struct
-from homeserver.errors import MatrixError, RemoteError, bad_json, invalid_param, missing_param
+from homeserver.errors import (
+    MatrixError,
+    RemoteError,
+    bad_json,
+    invalid_param,
+    missing_param,
+    user_locked,
+    user_suspended,
+)
 from homeserver.protocol.auth_rules import NotAllowed, NotAllowedToAnybody
 from homeserver.queries import parse_query
 from homeserver.ratelimit import RateLimiter
@@ -230,6 +238,13 @@ AuthenticateUser: TypeAlias = Callable[[Mapping[str, str], Mapping[str, str]], A
 AuthenticateServer: TypeAlias = Callable[[str, str, Mapping[str, str], bytes], Awaitable[str]]
 
 
+NoteUse: TypeAlias = Callable[[Requester, str, "str | None"], None]
+
+
+def _nobody_notes(_requester: Requester, _ip: str, _user_agent: str | None) -> None:
+    """Where nobody asks who was here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A row of an API's table.
@@ -246,6 +261,9 @@ class Route:
     limit: str | None = None
     max_body: int | None = None
     streams: bool = False
+    #: Whether accounts may call it that are locked, or suspended (``users.moderation``).
+    for_locked: bool = False
+    for_suspended: bool = True
 
 
 class Dispatcher:
@@ -255,7 +273,7 @@ class Dispatcher:
     ``authenticate_server(method, raw_path_and_query, headers, body)`` the signing server's
     name; both raise ``MatrixError`` to refuse.  ``trust_forwarded_for`` believes the last
     entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.  ``observe`` is
-    told of every answer.
+    told of every answer, ``note_use(requester, ip, user_agent)`` of every user who is admitted.
     ``ValueError`` for a table that contradicts itself or names an unknown rate limit.
     """
 
@@ -269,6 +287,7 @@ class Dispatcher:
         max_body: int = 1024 * 1024,
         trust_forwarded_for: bool = False,
         observe: Observe | None = None,
+        note_use: NoteUse = _nobody_notes,
     ) -> None:
         table = list(routes)
         for route in table:
@@ -281,6 +300,7 @@ class Dispatcher:
         self._max_body = max_body
         self._trust_forwarded_for = trust_forwarded_for
         self._observe = observe
+        self._note_use = note_use
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong becomes a reply."""
@@ -342,7 +362,13 @@ class Dispatcher:
             route.access is Access.USER_OR_NOBODY and has_access_token(request.headers, request.query)
         )
         if wants_user:
-            request._requester = await self._authenticate_user(request.headers, request.query)
+            requester = await self._authenticate_user(request.headers, request.query)
+            if requester.is_locked and not route.for_locked:
+                raise user_locked()
+            if requester.is_suspended and not route.for_suspended:
+                raise user_suspended()
+            request._requester = requester
+            self._note_use(requester, request.remote_ip, request.headers.get("User-Agent"))
         self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
 
     def _check_limit(self, route: Route, key: str) -> None:

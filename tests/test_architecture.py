@@ -33,7 +33,10 @@ COMMON = (
     "homeserver.routing",
     "homeserver.web",
 )
-DOMAIN = ("homeserver.rooms", "homeserver.users", "homeserver.sync", "homeserver.e2e", "homeserver.media")
+DOMAIN = (
+    *("homeserver.rooms", "homeserver.users", "homeserver.sync"),
+    *("homeserver.e2e", "homeserver.media", "homeserver.sso"),
+)
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
     "homeserver.contact",
@@ -47,6 +50,7 @@ WIRED = (
     "homeserver.reading",
     "homeserver.room_actions",
     "homeserver.shared_rooms",
+    "homeserver.single_sign_on",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.protocol": (),
@@ -55,6 +59,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users", "homeserver.rooms"),
     "homeserver.media": CORE,
+    "homeserver.sso": (*CORE, "homeserver.users"),
+    "homeserver.single_sign_on": (
+        *(*CORE, "homeserver.sso", "homeserver.users"),
+        *("homeserver.core", "homeserver.people"),
+    ),
     "homeserver.email": CORE,
     "homeserver.sync": (*CORE, *DOMAIN),
     "homeserver.core": (*CORE, *DOMAIN),
@@ -82,7 +91,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.chores": (
         *(*CORE, *DOMAIN),
-        *("homeserver.core", "homeserver.ephemeral"),
+        *("homeserver.core", "homeserver.ephemeral", "homeserver.people"),
         *("homeserver.contact", "homeserver.content_repository", "homeserver.encryption"),
     ),
     "homeserver.health": (*COMMON, *DOMAIN),

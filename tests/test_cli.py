@@ -259,7 +259,34 @@ def test_a_deactivated_account_is_closed_for_good(config: Path) -> None:
     assert inglenook("user", "create", "--config", config, "alice").exit_code == 1
 
 
-@pytest.mark.parametrize("command", ["reset-password", "deactivate"])
+def test_an_account_is_locked_and_suspended_and_both_end(config: Path) -> None:
+    inglenook("user", "create", "--config", config, "alice", "--password", "hunter22")
+
+    assert "@alice:example.org is locked" in inglenook("user", "lock", "--config", config, "alice").stdout
+    assert not asyncio.run(logs_in(config, "alice", "hunter22"))
+    assert inglenook("user", "unlock", "--config", config, "alice").exit_code == 0
+    assert asyncio.run(logs_in(config, "alice", "hunter22"))
+    suspended = inglenook("user", "suspend", "--config", config, "alice")
+    assert "@alice:example.org is suspended" in suspended.stdout
+    assert asyncio.run(logs_in(config, "alice", "hunter22"))
+    assert inglenook("user", "unsuspend", "--config", config, "alice").exit_code == 0
+
+
+def test_an_account_is_linked_with_one_elsewhere_once(config: Path) -> None:
+    inglenook("user", "create", "--config", config, "alice")
+    inglenook("user", "create", "--config", config, "bob")
+    link = ("user", "link", "--config", config)
+    assert "has no provider example" in inglenook(*link, "alice", "example", "1").stderr
+    with config.open("a") as file:
+        file.write(
+            "sso: {providers: [{id: example, name: E, issuer: 'https://id.example', client_id: us}]}\n"
+        )
+
+    assert inglenook(*link, "alice", "example", "1").exit_code == 0
+    assert "is linked with an account already" in inglenook(*link, "bob", "example", "1").stderr
+
+
+@pytest.mark.parametrize("command", ["reset-password", "deactivate", "lock", "suspend"])
 def test_an_account_that_is_not_there_is_a_sentence(config: Path, command: str) -> None:
     refused = inglenook("user", command, "--config", config, "nobody")
 

@@ -43,6 +43,8 @@ BEYOND_THE_LIST |= {
 
 _UNSTABLE = "/_matrix/client/unstable"
 BEYOND_THE_LIST |= {
+    ("GET", "/_inglenook/sso/oidc/callback"): "where providers of single sign-on send people back to",
+    ("POST", "/_inglenook/sso/confirm"): "the answer to a question that a page of single sign-on asks",
     ("GET", f"{_UNSTABLE}/uk.half-shot.msc2666/user/mutual_rooms"): "clients of before v1.19",
     **{
         (method, f"{_UNSTABLE}/uk.tcpip.msc4133/profile/{{userId}}/{{keyName}}"): "clients of before v1.16"
@@ -140,6 +142,17 @@ GET /_matrix/client/v1/rooms/{roomId}/hierarchy
 GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event
 GET /_matrix/client/v1/room_summary/{roomIdOrAlias}
 POST /_matrix/client/v3/user/{userId}/openid/request_token
+POST /_matrix/client/v1/login/get_token
+GET /_matrix/client/v3/login/sso/redirect
+GET /_matrix/client/v3/login/sso/redirect/{idpId}
+GET /_matrix/client/v1/auth_metadata
+GET /.well-known/matrix/support
+GET /_matrix/client/v3/voip/turnServer
+GET /_matrix/client/v3/admin/whois/{userId}
+GET /_matrix/client/v1/admin/lock/{userId}
+PUT /_matrix/client/v1/admin/lock/{userId}
+GET /_matrix/client/v1/admin/suspend/{userId}
+PUT /_matrix/client/v1/admin/suspend/{userId}
 """
 
 #: What it takes to share a room with another server.
@@ -262,3 +275,14 @@ def test_the_readme_lists_the_operations_there_are() -> None:
 
 def test_what_is_beyond_the_list_is_beyond_it(specified: dict[tuple[str, str], dict[str, str]]) -> None:
     assert not BEYOND_THE_LIST.keys() & specified.keys()
+
+
+def test_what_is_kept_from_suspended_and_locked_accounts_is_kept_from_them_on_every_path() -> None:
+    by_handler: dict[int, set[tuple[bool, bool]]] = {}
+    for row in client_table():
+        by_handler.setdefault(id(row.handler), set()).add((row.for_locked, row.for_suspended))
+    assert all(len(ways) == 1 for ways in by_handler.values())
+    assert {row.path for row in client_table() if row.for_locked} == {
+        f"{_CLIENT}/logout",
+        f"{_CLIENT}/logout/all",
+    }

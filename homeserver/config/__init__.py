@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 from homeserver.config.accounts import IdentityServers, Policy, Recaptcha
 from homeserver.config.egress import Egress
 from homeserver.config.email import Email
+from homeserver.config.login import Login, Sso
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.config.rules import (
@@ -37,6 +38,7 @@ from homeserver.config.rules import (
     ServerName,
     number,
 )
+from homeserver.config.surroundings import Support, Turn
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.ratelimit import Limit
 
@@ -250,6 +252,8 @@ class Config:
         ),
     ] = ()
     registration: Registration = Registration()
+    login: Login = field(default_factory=Login)
+    sso: Sso = field(default_factory=Sso)
     rate_limits: RateLimits = RateLimits()
     federation: Federation = Federation()
     egress: Egress = field(default_factory=Egress)
@@ -261,6 +265,8 @@ class Config:
     profiles: Profiles = field(default_factory=Profiles)
     user_directory: UserDirectory = field(default_factory=UserDirectory)
     media: Media = Media()
+    support: Support = field(default_factory=Support)
+    turn: Turn = field(default_factory=Turn)
     log: Log = Log()
 
     def __post_init__(self) -> None:

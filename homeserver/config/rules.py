@@ -34,6 +34,17 @@ def number(kind: type[int] | type[float], minimum: float, maximum: float) -> Rul
     return Rule(f"{name} from {minimum} to {maximum}", parse, reads=kind)
 
 
+def text(pattern: str, says: str) -> Rule:
+    """Text that a regular expression matches wholly; ``says`` is what that means to a person."""
+
+    def parse(value: str, _folder: Path) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError
+        return value
+
+    return Rule(says, parse)
+
+
 def _server_name(text: str, _folder: Path) -> str:
     if not is_server_name(text):
         raise ValueError

@@ -28,7 +28,8 @@ class AccessToken(msgspec.Struct, frozen=True, gc=False):
     #: The refresh token that ends with the first use of this access token.
     replaces_nid: int | None
     is_admin: bool
-    last_seen_at: int
+    is_locked: bool
+    is_suspended: bool
 
 
 class RefreshToken(msgspec.Struct, frozen=True, gc=False):
@@ -97,13 +98,6 @@ async def rename(tx: Transaction, user_id: str, device_id: str, display_name: st
     return changed == 1
 
 
-async def mark_seen(tx: Transaction, user_id: str, device_id: str, now: int) -> None:
-    """Note that a device was in use."""
-    await tx.execute(
-        "UPDATE devices SET last_seen_at = $3 WHERE user_id = $1 AND device_id = $2", user_id, device_id, now
-    )
-
-
 async def remove(tx: Transaction, user_id: str, device_ids: Sequence[str]) -> list[str]:
     """Delete devices with their tokens; the ids of those that were there."""
     removed = []
@@ -125,7 +119,7 @@ async def access_token(r: Reader, token_hash: bytes) -> AccessToken | None:
     row = await r.fetch_row(
         """
         SELECT t.token_id, t.user_id, t.device_id, t.expires_at, t.refresh_nid, f.replaces_nid,
-               u.is_admin, d.last_seen_at
+               u.is_admin, u.locked, u.suspended
         FROM access_tokens t
         JOIN users u ON u.user_id = t.user_id
         JOIN devices d ON d.user_id = t.user_id AND d.device_id = t.device_id
@@ -134,7 +128,11 @@ async def access_token(r: Reader, token_hash: bytes) -> AccessToken | None:
         """,
         token_hash,
     )
-    return AccessToken(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7]) if row else None
+    if row is None:
+        return None
+    return AccessToken(
+        row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]), bool(row[8])
+    )
 
 
 async def add_access_token(

@@ -28,6 +28,7 @@ class Waiter:
         self._user_id = user_id
         self._rooms = frozenset(rooms)
         self._news: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._refusal: Callable[[], Exception] | None = None
 
     def __enter__(self) -> Waiter:
         self._notifier.add(self, self._user_id, self._rooms)
@@ -53,17 +54,24 @@ class Waiter:
         return True
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for news; false when there was none for so long."""
+        """Wait for news; false when there was none for so long.  Raises what ``dismiss`` was given."""
         if not self._news.done() and seconds > 0 and not self._notifier.closing:
             timer = asyncio.get_running_loop().call_later(seconds, self._expire, self._news)
             try:
                 await self._news
             finally:
                 timer.cancel()
+        if self._refusal is not None:
+            raise self._refusal()
         return self._news.done() and self._news.result()
 
     def give_up(self) -> None:
         """There will be no news: the server stops."""
+        self._expire(self._news)
+
+    def dismiss(self, refusal: Callable[[], Exception]) -> None:
+        """There will be no news for this user."""
+        self._refusal = refusal
         self._expire(self._news)
 
     @staticmethod
@@ -110,6 +118,11 @@ class Notifier:
         for user in users:
             woken += sum(waiter.wake() for waiter in self._by_user.get(user, ()))
         return woken
+
+    def dismiss(self, user_id: str, refusal: Callable[[], Exception]) -> None:
+        """Let nobody wait on as this user: each is answered with an error of its own."""
+        for waiter in self._by_user.get(user_id, ()):
+            waiter.dismiss(refusal)
 
     def close(self) -> None:
         """Let everybody who waits go, with what there is."""

@@ -8,7 +8,7 @@ Devices and tokens are ``sessions``' business, proving who one is to an endpoint
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from homeserver.clock import Clock
@@ -27,6 +27,7 @@ from homeserver.storage.address_validations import Validation
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.users import User
 from homeserver.users.interactive_auth import identified_user
+from homeserver.users.moderation import check_not_locked
 from homeserver.users.passwords import Passwords
 from homeserver.users.third_party_ids import add_validated
 
@@ -94,12 +95,14 @@ class Accounts:
         admin: bool = False,
         *,
         registration_token: str | None = None,
+        also: Callable[[Transaction, str], Awaitable[None]] | None = None,
         validated: Validation | None = None,
     ) -> str:
         """Make an account and return its user id; a name is chosen when none is given.
 
         Without a password nobody can log in with one.  ``registration_token`` is used up
-        together with it, and so is ``validated``, whose address the account has from then on.
+        together with it, and so is ``validated``, whose address the account has from then on;
+        ``also(tx, user_id)`` is part of the same transaction.
         Raises as ``available_user_id`` and ``Passwords.check_new``, ``M_FORBIDDEN`` when the
         token has no uses left, and as ``add_validated``.
         """
@@ -114,6 +117,8 @@ class Accounts:
                 raise forbidden("The registration token has no uses left")
             if not await users.add(tx, user_id, password_hash=password_hash, is_admin=admin, created_at=now):
                 raise _in_use()
+            if also is not None:
+                await also(tx, user_id)
             if validated is not None:
                 await add_validated(tx, user_id, validated, now)
 
@@ -144,7 +149,8 @@ class Accounts:
         """The id of the local user (given by id or localpart) whose password this is.
 
         Raises one and the same ``M_FORBIDDEN`` for a wrong password, an unknown user and
-        a deactivated one, after the same time.
+        a deactivated one, after the same time; ``M_USER_LOCKED`` to who knows the password of
+        an account that is locked.
         """
         user_id = user if user.startswith("@") else f"@{user}:{self._server_name}"
         self._check_attempt(user_id)
@@ -152,6 +158,7 @@ class Accounts:
         password_hash = found.password_hash if found and not found.deactivated else None
         if not await self._passwords.matches(password, password_hash) or found is None:
             raise forbidden("Wrong user name or password")
+        await check_not_locked(self._db, found.user_id)
         return found.user_id
 
     async def change_password(self, user_id: str, password: str) -> None:

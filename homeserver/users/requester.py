@@ -18,3 +18,6 @@ class Requester:
     is_admin: bool = False
     is_guest: bool = False
     token_id: int | None = None
+    #: By an administrator (``users.moderation``).
+    is_locked: bool = False
+    is_suspended: bool = False

@@ -14,11 +14,12 @@ import secrets
 import string
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from homeserver.clock import Clock
-from homeserver.errors import MatrixError, invalid_param, not_found
-from homeserver.storage import devices
+from homeserver.errors import MatrixError, forbidden, invalid_param, not_found, user_locked
+from homeserver.storage import cross_signing, devices, moderation
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.devices import AccessToken, Device
 from homeserver.users.requester import Requester
@@ -29,8 +30,6 @@ ACCESS_TOKEN_LIFETIME_MS = 60 * 60 * 1000
 
 _MAX_DEVICE_ID_BYTES = 255
 _MAX_DEVICE_NAME_CHARS = 100
-#: A device's last use is stored at most this often.
-_SEEN_EVERY_MS = 10 * 60 * 1000
 
 
 class DeviceObserver(Protocol):
@@ -96,8 +95,15 @@ class Sessions:
             raise _unknown_token("The access token is not known")
         if stored.expires_at is not None and stored.expires_at <= now:
             raise _unknown_token("The access token has expired", soft_logout=True)
-        await self._note_use(stored, now)
-        requester = Requester(stored.user_id, stored.device_id, stored.is_admin, token_id=stored.token_id)
+        await self._end_replaced(stored)
+        requester = Requester(
+            stored.user_id,
+            stored.device_id,
+            stored.is_admin,
+            token_id=stored.token_id,
+            is_locked=stored.is_locked,
+            is_suspended=stored.is_suspended,
+        )
         self._cache.put(token_hash, requester, stored.expires_at, generation)
         return requester
 
@@ -112,7 +118,8 @@ class Sessions:
         """Give a user a new session, on a new device or one they name.
 
         Tokens the device had before end.  ``refreshable`` makes an access token that
-        expires, with a refresh token.  ``M_INVALID_PARAM`` for an unusable device id.
+        expires, with a refresh token.  ``M_INVALID_PARAM`` for an unusable device id,
+        ``M_FORBIDDEN`` for that of a cross-signing key, ``M_USER_LOCKED`` for an account that is locked.
         """
         device = _new_device_id() if device_id is None else _checked_device_id(device_id)
         name = None if display_name is None else display_name[:_MAX_DEVICE_NAME_CHARS]
@@ -120,6 +127,9 @@ class Sessions:
         now = self._clock.now_ms()
 
         async def store(tx: Transaction) -> bool:
+            await _check_not_locked(tx, user_id)
+            if await _is_signing_key(tx, user_id, device):
+                raise forbidden("One of your cross-signing keys has that ID")
             is_new = await devices.add(tx, user_id, device, display_name=name, now=now)
             if is_new:
                 await self._record(tx, user_id, [device], [])
@@ -134,7 +144,10 @@ class Sessions:
         return Login(user_id, device, access, refresh, self._lifetime_ms if refreshable else None)
 
     async def refresh(self, token: str) -> Login:
-        """New tokens for a session's refresh token; 401 ``M_UNKNOWN_TOKEN`` for others."""
+        """New tokens for a session's refresh token; 401 ``M_UNKNOWN_TOKEN`` for others.
+
+        ``M_USER_LOCKED`` while the account is locked: the token stays good for later.
+        """
         access, refresh = _new_token(), _new_token()
         now = self._clock.now_ms()
 
@@ -142,6 +155,7 @@ class Sessions:
             old = await devices.refresh_token(tx, _hash(token))
             if old is None:
                 return None
+            await _check_not_locked(tx, old.user_id)
             if old.replaces_nid is not None:
                 await devices.end_replaced(tx, old.refresh_nid, old.replaces_nid)
             await devices.remove_unused_successors(tx, old.refresh_nid)
@@ -209,6 +223,10 @@ class Sessions:
         self._cache.forget_user(user_id)
         await self._tell(user_id, [], removed)
 
+    def look_again(self, user_id: str) -> None:
+        """What is remembered of a user's tokens does not hold any more."""
+        self._cache.forget_user(user_id)
+
     async def _record(
         self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
     ) -> None:
@@ -241,21 +259,25 @@ class Sessions:
             tx, _hash(access), user_id, device_id, expires_at=now + self._lifetime_ms, refresh_nid=refresh_nid
         )
 
-    async def _note_use(self, token: AccessToken, now: int) -> None:
-        """Store that a device was in use, and end what its new token replaces."""
-        seen_anew = now - token.last_seen_at >= _SEEN_EVERY_MS
-        if not seen_anew and token.replaces_nid is None:
+    async def _end_replaced(self, token: AccessToken) -> None:
+        """A new token is in use: end what it replaces."""
+        if token.refresh_nid is None or token.replaces_nid is None:
             return
+        await self._db.write(
+            partial(devices.end_replaced, refresh_nid=token.refresh_nid, replaces_nid=token.replaces_nid)
+        )
+        self._cache.forget_device(token.user_id, token.device_id)
 
-        async def store(tx: Transaction) -> None:
-            if seen_anew:
-                await devices.mark_seen(tx, token.user_id, token.device_id, now)
-            if token.refresh_nid is not None and token.replaces_nid is not None:
-                await devices.end_replaced(tx, token.refresh_nid, token.replaces_nid)
 
-        await self._db.write(store)
-        if token.replaces_nid is not None:
-            self._cache.forget_device(token.user_id, token.device_id)
+async def _check_not_locked(tx: Transaction, user_id: str) -> None:
+    standing = await moderation.standing(tx, user_id)
+    if standing is not None and standing.locked:
+        raise user_locked()
+
+
+async def _is_signing_key(tx: Transaction, user_id: str, device_id: str) -> bool:
+    keys = await cross_signing.keys_of(tx, [user_id])
+    return any(key.public_key == device_id for key in keys.get(user_id, {}).values())
 
 
 def _access_token(headers: Mapping[str, str], query: Mapping[str, str]) -> str:

@@ -33,6 +33,8 @@ from homeserver.protocol.signing import generate_signing_key
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
 from homeserver.room_actions import wire_room_actions
+from homeserver.single_sign_on import wire_single_sign_on
+from homeserver.sso.sign_on import SingleSignOn
 from homeserver.storage.database import Database, Transaction
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
@@ -75,8 +77,14 @@ class AccountServer:
         clock: FakeClock,
         registration: Registration,
         registration_secret: str | None = None,
+        *,
+        config: Config | None = None,
         profiles: Profiles | None = None,
     ) -> None:
+        self._told: dict[str, Any] = (
+            {"ways": config.login, "support": config.support, "turn": config.turn} if config else {}
+        )
+        self.sign_on: SingleSignOn | None = None
         self.core = core
         self._profiles = profiles or Profiles()
         self.clock = clock
@@ -93,6 +101,7 @@ class AccountServer:
             passwords=Passwords(memory_kib=8, time_cost=1),
             devices=(self.witness, self.ephemeral.to_device, self.encryption.lists),
             remote=self.witness,
+            sso_providers=[provider.id for provider in config.sso.providers] if config else (),
         )
         self.people.profiles.memberships = self.witness
         self.accounts = self.people.accounts
@@ -122,6 +131,8 @@ class AccountServer:
             public_base_url="https://a.org",
             registration_secret=self._registration_secret,
             contact=self.contact,
+            sign_on=self.sign_on,
+            **self._told,
             contacts=wire_contacts(
                 self.core, self.people, actions, reading, ContactSettings(profiles=self._profiles)
             ),
@@ -144,6 +155,11 @@ class AccountServer:
         """Status and errcode of a request that fails."""
         status, reply = await self.call(method, path, body, token=token)
         return status, reply["errcode"]
+
+    async def admin(self, name: str = "root") -> str:
+        """An access token of a new administrator."""
+        await self.accounts.create_account(name, f"secret {name}", admin=True)
+        return await self.user(name)
 
     async def user(self, name: str, *, device_id: str | None = None) -> str:
         """An access token of a user who is made if need be, with the password ``secret {name}``."""
@@ -172,16 +188,22 @@ async def account_server(
     """A running server; ``config`` says how people register and are reached, in place of ``mode``."""
     clock = FakeClock()
     core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
-    registration = registration_policy(core, config) if config else Registration(db, clock, mode, tokens)
-    server = AccountServer(core, clock, registration, registration_secret, profiles)
+    registration = (
+        Registration(db, clock, mode, tokens) if config is None else registration_policy(core, config)
+    )
+    server = AccountServer(core, clock, registration, registration_secret, config=config, profiles=profiles)
     async with AsyncExitStack() as closing:
         if config is not None:
             limiter = RateLimiter(config.rate_limits.limits(), clock)
+            ways_out = open_egress(config.egress, closing)
+            server.sign_on = wire_single_sign_on(
+                core, server.people, config.sso, ways_out.own, base_url="https://a.org"
+            )
             server.contact = wire_contact(
                 core,
                 config,
                 server.people,
-                open_egress(config.egress, closing),
+                ways_out,
                 sign=partial(signature, core),
                 check_attempt=partial(limiter.check, "email"),
             )
@@ -190,6 +212,7 @@ async def account_server(
             authenticate_user=server.sessions.authenticate,
             authenticate_server=nobody,
             rate_limiter=RateLimiter({}, server.clock, enabled=False),
+            note_use=server.people.last_seen.note,
         )
         closing.push_async_callback(core.background.close)
         async with TestClient(RawTestServer(dispatcher)) as server.client:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from homeserver.protocol.e2e_keys import CrossSigningKey
+from homeserver.storage import cross_signing
 from tests.client_api.account_server import AccountServer
 
 LOGIN: dict[str, Any] = {
@@ -145,3 +147,12 @@ async def test_a_refresh_token_ends_with_its_device(server: AccountServer) -> No
     await server.call("POST", "/logout", token=login["access_token"])
     assert (await refresh(server, login["refresh_token"]))[0] == 401
     assert await server.refused("POST", "/refresh", {}) == (400, "M_BAD_JSON")
+
+
+async def test_a_device_is_not_called_like_a_key_that_signs_for_its_user(server: AccountServer) -> None:
+    await server.user("alice")
+    key = CrossSigningKey("master", "aKeyInBase64", {})
+    await server.db.write(lambda tx: cross_signing.put(tx, "@alice:a.org", [key]))
+    body = {**LOGIN, "device_id": "aKeyInBase64"}
+    assert await server.refused("POST", "/login", body) == (403, "M_FORBIDDEN")
+    assert (await server.call("POST", "/login", {**body, "device_id": "aKey"}))[0] == 200

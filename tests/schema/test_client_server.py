@@ -54,6 +54,7 @@ OPERATIONS = [
 #: Operations for which the specification has a schema that no answer can keep, each with its reason.
 CONTRADICTORY = {
     "GET /rooms/{roomId}/state/{eventType}/{stateKey}": "every event is an object, and just one may fit",
+    "GET /voip/turnServer": "where there are no relays, nothing can be told of them",
 }
 
 

@@ -6,6 +6,7 @@ from homeserver.storage import (
     account_data,
     devices,
     filters,
+    last_seen,
     profiles,
     registration_tokens,
     transaction_ids,
@@ -55,7 +56,7 @@ async def test_devices_keep_their_name_and_go_with_their_tokens(database: Databa
         await devices.add_access_token(tx, b"a", ALICE, "A")
         await devices.add_refresh_token(tx, b"ra", ALICE, "A")
         await devices.add_access_token(tx, b"b", ALICE, "B", expires_at=NOW + 5)
-        await devices.mark_seen(tx, ALICE, "B", NOW + 9)
+        await last_seen.store(tx, [(ALICE, "B", last_seen.Use(NOW + 9, "192.0.2.1", "Phone/1"))])
 
     await database.write(fill)
     assert await devices.devices(database.read, ALICE) == [

@@ -1,0 +1,1 @@
+"""Single sign-on: logging in with an account at an OpenID Connect provider."""
