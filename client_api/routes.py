@@ -27,6 +27,7 @@ from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.relations import RelationsApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.send import SendApi
@@ -77,6 +78,7 @@ class ClientApi:
     sso: SsoApi
     third_party_ids: ThirdPartyIdApi
     fallback: FallbackApi
+    relations: RelationsApi
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
@@ -90,6 +92,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_address_rows(api),
         *_user_rows(api),
         *_room_rows(api),
+        *_relation_rows(api),
         *media_rows(api.media),
         *_contact_rows(api),
     ]
@@ -284,6 +287,17 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
         Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),
         Route("PUT", f"{room}/typing/{{userId}}", api.ephemeral.set_typing),
+    ]
+
+
+def _relation_rows(api: ClientApi) -> list[Route]:
+    room, relations = "/_matrix/client/v1/rooms/{roomId}", api.relations
+    children = f"{room}/relations/{{eventId}}"
+    return [
+        Route("GET", children, relations.children),
+        Route("GET", f"{children}/{{relType}}", relations.children),
+        Route("GET", f"{children}/{{relType}}/{{eventType}}", relations.children),
+        Route("GET", f"{room}/threads", relations.threads),
     ]
 
 

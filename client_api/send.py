@@ -9,6 +9,7 @@ from homeserver.errors import bad_json, invalid_param, user_suspended
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.send import AlsoFor, Draft, Send
 from homeserver.rooms.transactions import Transactions
@@ -29,12 +30,14 @@ class SendApi:
         directory: Directory,
         redaction_rights: RedactionRights,
         transactions: Transactions,
+        related: RelatedSends,
     ) -> None:
         self._send = send
         self._membership = membership
         self._directory = directory
         self._redaction_rights = redaction_rights
         self._transactions = transactions
+        self._related = related
 
     async def send_message(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/send/{eventType}/{txnId}``."""
@@ -87,7 +90,9 @@ class SendApi:
         if request.requester.is_suspended:
             raise user_suspended()
         draft = Draft(request.requester.user_id, type_, content)
-        return await self._send.send(request.params["roomId"], draft, also)
+        room_id = request.params["roomId"]
+        async with self._related.checked(room_id, draft):
+            return await self._send.send(room_id, draft, also)
 
     async def _redact(
         self, request: Request, event_id: object, content: dict[str, Any], also: AlsoFor | None

@@ -22,6 +22,7 @@ from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.relations import RelationsApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
@@ -48,6 +49,7 @@ from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.transactions import Transactions
 from homeserver.single_sign_on import base_url_of
 from homeserver.sso.sign_on import SingleSignOn
@@ -123,6 +125,7 @@ def wire_client_api(
             directory=actions.directory,
             redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
             transactions=Transactions(core.db, core.clock),
+            related=RelatedSends(core.db, core.events),
         ),
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
@@ -147,6 +150,7 @@ def wire_client_api(
         openid=OpenIdApi(people.openid, core.server_name),
         third_party_ids=_third_party_ids(people, contact),
         fallback=fallback,
+        relations=RelationsApi(reading.relations, reading.history, reading.client_events),
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),

@@ -14,6 +14,7 @@ from homeserver.core import Core
 from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.people import People
+from homeserver.rooms.relations_fill import fill_relations
 from homeserver.storage import remote_keys, transaction_ids
 
 _log = structlog.get_logger()
@@ -56,6 +57,7 @@ def start_chores(
         if contact.validation is not None:
             await contact.validation.forget_expired()
 
+    core.background.start(fill_relations(core.db), "index of relations")
     for name, seconds, work in (
         ("old transaction ids", _HOUR_S, forget_transactions),
         ("old OpenID tokens", _HOUR_S, people.openid.forget_expired),

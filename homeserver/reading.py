@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from homeserver.core import Core
 from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
+from homeserver.rooms.bundles import Bundles
 from homeserver.rooms.history import Backfill, History
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.invite_permission import InvitePermissions
+from homeserver.rooms.relations import Relations
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
@@ -32,6 +34,7 @@ class Reading:
     invite_permissions: InvitePermissions
     client_events: ClientEvents
     history: History
+    relations: Relations
     sync: Sync
 
 
@@ -42,7 +45,17 @@ def wire_reading(
     visibility = Visibility(core.db, core.keys, core.events, core.states)
     ignored = IgnoredUsers(core.db)
     invite_permissions = InvitePermissions(core.db)
-    client_events = ClientEvents(core.db, core.events, core.states, core.clock)
+    bundles = Bundles(core.db, core.events, visibility, ignored)
+    client_events = ClientEvents(core.db, core.events, core.states, core.clock, bundles)
+    history = History(
+        db=core.db,
+        rooms=core.rooms,
+        keys=core.keys,
+        events=core.events,
+        states=core.states,
+        visibility=visibility,
+        backfill=backfill,
+    )
     lazy_members = LazyMembers()
     sections = RoomSections(
         db=core.db,
@@ -68,14 +81,14 @@ def wire_reading(
         ignored=ignored,
         invite_permissions=invite_permissions,
         client_events=client_events,
-        history=History(
+        history=history,
+        relations=Relations(
             db=core.db,
-            rooms=core.rooms,
-            keys=core.keys,
             events=core.events,
-            states=core.states,
+            history=history,
             visibility=visibility,
-            backfill=backfill,
+            ignored=ignored,
+            bundles=bundles,
         ),
         sync=Sync(
             db=core.db,

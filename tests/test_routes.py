@@ -153,6 +153,10 @@ GET /_matrix/client/v1/admin/lock/{userId}
 PUT /_matrix/client/v1/admin/lock/{userId}
 GET /_matrix/client/v1/admin/suspend/{userId}
 PUT /_matrix/client/v1/admin/suspend/{userId}
+GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}
+GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}
+GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}
+GET /_matrix/client/v1/rooms/{roomId}/threads
 """
 
 #: What it takes to share a room with another server.

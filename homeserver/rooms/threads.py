@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from homeserver.protocol.events import Event
+from homeserver.protocol.relations import THREAD, relation_in
 from homeserver.rooms.event_cache import EventCache
 
 #: The thread id of everything that is in no thread.
@@ -17,24 +17,28 @@ _MAX_HOPS = 3
 
 async def thread_of(events: EventCache, event: Event) -> str:
     """The id of the root of the thread an event is in, or ``MAIN``."""
+    return (await threads_of(events, [event]))[event.event_id]
+
+
+async def threads_of(events: EventCache, asked: Sequence[Event]) -> dict[str, str]:
+    """The same for several events, by event id: with one look at the parents of all for each hop."""
+    threads = {event.event_id: MAIN for event in asked}
+    #: What is still followed: the event a chain has come to, by the event it began with.
+    followed = {event.event_id: event for event in asked}
     for hop in range(_MAX_HOPS + 1):
-        relation = relation_of(event.content)
-        if relation is None:
-            return MAIN
-        rel_type, parent_id = relation
-        if rel_type == "m.thread":
-            return parent_id
-        parent = await events.by_id(parent_id) if hop < _MAX_HOPS else None
-        if parent is None or parent.event.room_id != event.room_id:
-            return MAIN
-        event = parent.event
-    return MAIN
-
-
-def relation_of(content: Mapping[str, Any]) -> tuple[str, str] | None:
-    """``(rel_type, event_id)`` of what an event relates to, when it does and says so properly."""
-    relation = content.get("m.relates_to")
-    if not isinstance(relation, dict):
-        return None
-    rel_type, event_id = relation.get("rel_type"), relation.get("event_id")
-    return (rel_type, event_id) if isinstance(rel_type, str) and isinstance(event_id, str) else None
+        parents: dict[str, str] = {}
+        for start, event in followed.items():
+            relation = relation_in(event)
+            if relation is not None and relation.rel_type == THREAD:
+                threads[start] = relation.parent_id
+            elif relation is not None:
+                parents[start] = relation.parent_id
+        if not parents or hop == _MAX_HOPS:
+            break
+        found = await events.by_ids(list(dict.fromkeys(parents.values())))
+        followed = {
+            start: found[parent_id].event
+            for start, parent_id in parents.items()
+            if parent_id in found and found[parent_id].event.room_id == followed[start].room_id
+        }
+    return threads

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from homeserver.protocol.events import StateKey
-from homeserver.storage import events, rooms, state
+from homeserver.storage import events, relations, rooms, state
 from homeserver.storage.database import Transaction
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership, RoomRow
@@ -63,8 +63,10 @@ async def store(tx: Transaction, append: Append) -> None:
         await state.add_keys(tx, append.keys.items())
     if append.new:
         await events.insert(tx, append.new)
+        await relations.add(tx, append.new)
     for stored in append.placed:
         await events.place(tx, stored)
+    await relations.replace(tx, append.placed)
     for overlay in append.overlays:
         await state.add_overlay(tx, overlay)
     await _store_state(tx, append)
@@ -78,6 +80,7 @@ async def store(tx: Transaction, append: Append) -> None:
         await events.add_missing(tx, room.nid, [event_id], wanted_by)
     for emptied in append.redacted:
         await events.redact(tx, emptied.stored.nid, emptied.stored.event.json, emptied.redaction_nid)
+        await relations.remove(tx, emptied.stored.nid)
     for redacts, nid in append.pending_redactions:
         await events.add_pending_redaction(tx, redacts, nid)
     for more in append.also:

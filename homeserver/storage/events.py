@@ -305,6 +305,17 @@ async def timeline_forward(r: Reader, room_nid: int, after: int, upto: int, limi
     return [_stored_event(row) for row in rows]
 
 
+async def placed_between(r: Reader, after: int, upto: int) -> list[StoredEvent]:
+    """The events of timelines whose ``event_nid`` is in ``(after, upto]``."""
+    rows = await r.fetch(
+        f"""SELECT {_COLUMNS} {_FROM}
+            WHERE e.event_nid > $1 AND e.event_nid <= $2 AND e.pos IS NOT NULL""",
+        after,
+        upto,
+    )
+    return [_stored_event(row) for row in rows]
+
+
 async def json_of(r: Reader, nids: Sequence[int]) -> dict[int, bytes]:
     """The canonical JSON of events, by ``event_nid``."""
     rows = await r.fetch_in("SELECT event_nid, json FROM event_json WHERE event_nid IN $1", nids)

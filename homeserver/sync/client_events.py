@@ -6,7 +6,7 @@ Specification: client-server API, "Client event", ``unsigned`` of events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,8 @@ from homeserver.clock import Clock
 from homeserver.protocol.event_format import client_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.filters import EventFormat, project_fields
+from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD
+from homeserver.rooms.bundles import Bundle, Bundles
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
@@ -43,37 +45,78 @@ class Form(msgspec.Struct, frozen=True, gc=False):
 class ClientEvents:
     """Writes events for clients."""
 
-    def __init__(self, db: Database, events: EventCache, states: StateStore, clock: Clock) -> None:
+    def __init__(
+        self, db: Database, events: EventCache, states: StateStore, clock: Clock, bundles: Bundles
+    ) -> None:
         self._db = db
         self._events = events
         self._states = states
         self._clock = clock
+        self._bundles = bundles
         #: By number of the event and of the redaction that emptied it: JSON without its closing brace.
         self._shared: dict[tuple[int, int | None], bytes] = {}
 
     async def write(
-        self, room: Room, user_id: str, device_id: str | None, seen: Sequence[SeenEvent], form: Form
+        self,
+        room: Room,
+        user_id: str,
+        device_id: str | None,
+        seen: Sequence[SeenEvent],
+        form: Form,
+        *,
+        bundled: bool = True,
     ) -> list[Encoded]:
-        """Events of a room for one reader, with all that ``unsigned`` is to tell them."""
-        now = self._clock.now_ms()
+        """Events of a room for one reader, with all that ``unsigned`` is to tell them.
+
+        ``bundled``: aggregations of their children included.
+        """
+        bundles = await self._bundles.of(room, user_id, seen) if bundled else {}
+        # Events inside of aggregations always name their room: that is how clients take them.
+        inner = Form(room_id=True, event_format=form.event_format)
+        told = [one for bundle in bundles.values() for one in _inside(bundle)]
+        txn_ids = await self._transaction_ids(user_id, device_id, [*seen, *told])
+        replacements = [bundle.replacement for bundle in bundles.values() if bundle.replacement is not None]
+        written: dict[int, Encoded] = {
+            one.stored.nid: await self._written(room, one, txn_ids, inner, {}) for one in replacements
+        }
+        latest = [bundle.thread.latest for bundle in bundles.values() if bundle.thread is not None]
+        for one in latest:
+            relations = _relations(bundles.get(one.stored.nid), written)
+            written[one.stored.nid] = await self._written(room, one, txn_ids, inner, relations)
+        return [
+            await self._written(room, one, txn_ids, form, _relations(bundles.get(one.stored.nid), written))
+            for one in seen
+        ]
+
+    async def _transaction_ids(
+        self, user_id: str, device_id: str | None, seen: Sequence[SeenEvent]
+    ) -> dict[str, str]:
         own = [one.stored.id for one in seen if one.stored.event.sender == user_id]
-        txn_ids: dict[str, str] = {}
-        if own and device_id is not None:
-            txn_ids = await transaction_ids.of_events(self._db.read, user_id, device_id, own)
-        written = []
-        for one in seen:
-            unsigned: dict[str, Any] = {
-                "age": max(0, now - one.stored.event.origin_server_ts),
-                "membership": one.membership,
-            }
-            if one.stored.id in txn_ids:
-                unsigned["transaction_id"] = txn_ids[one.stored.id]
-            if one.stored.event.is_state:
-                unsigned.update(await self._replaced(room, one.stored))
-            if one.stored.redacted_by is not None:
-                unsigned.update(await self._redaction(one.stored.redacted_by, form))
-            written.append(self._put_together(one.stored, unsigned, form))
-        return written
+        if not own or device_id is None:
+            return {}
+        return await transaction_ids.of_events(self._db.read, user_id, device_id, own)
+
+    async def _written(
+        self,
+        room: Room,
+        one: SeenEvent,
+        txn_ids: Mapping[str, str],
+        form: Form,
+        relations: Mapping[str, Any],
+    ) -> Encoded:
+        unsigned: dict[str, Any] = {
+            "age": max(0, self._clock.now_ms() - one.stored.event.origin_server_ts),
+            "membership": one.membership,
+        }
+        if one.stored.id in txn_ids:
+            unsigned["transaction_id"] = txn_ids[one.stored.id]
+        if relations:
+            unsigned["m.relations"] = relations
+        if one.stored.event.is_state:
+            unsigned.update(await self._replaced(room, one.stored))
+        if one.stored.redacted_by is not None:
+            unsigned.update(await self._redaction(one.stored.redacted_by, form))
+        return self._put_together(one.stored, unsigned, form)
 
     def write_state(self, stored: Sequence[StoredEvent], form: Form) -> list[Encoded]:
         """State events, as the state of a room lists them."""
@@ -126,6 +169,30 @@ class ClientEvents:
                     del self._shared[old]
             shared = self._shared[key] = _encode(stored.event)
         return shared
+
+
+def _inside(bundle: Bundle) -> list[SeenEvent]:
+    """The events that a bundle shows whole."""
+    latest = bundle.thread.latest if bundle.thread is not None else None
+    return [one for one in (bundle.replacement, latest) if one is not None]
+
+
+def _relations(bundle: Bundle | None, written: Mapping[int, Encoded]) -> dict[str, Any]:
+    """``m.relations`` with the events in it as they were written."""
+    relations: dict[str, Any] = {}
+    if bundle is None:
+        return relations
+    if bundle.replacement is not None:
+        relations[REPLACE] = written[bundle.replacement.stored.nid]
+    if bundle.thread is not None and bundle.thread.latest.stored.nid in written:
+        relations[THREAD] = {
+            "latest_event": written[bundle.thread.latest.stored.nid],
+            "count": bundle.thread.count,
+            "current_user_participated": bundle.thread.participated,
+        }
+    if bundle.references:
+        relations[REFERENCE] = {"chunk": [{"event_id": event_id} for event_id in bundle.references]}
+    return relations
 
 
 def _encode(event: Event) -> bytes:

@@ -238,7 +238,13 @@ class RoomSections:
     ) -> dict[str, Any]:
         request = reading.request
         events = await self._client_events.write(
-            room, request.user_id, request.device_id, window.events, request.form
+            room,
+            request.user_id,
+            request.device_id,
+            window.events,
+            request.form,
+            # Whoever was told all events before is told their children too, one by one.
+            bundled=window.limited or not request.since_pos,
         )
         state_name = "state_after" if request.use_state_after else "state"
         return {
