@@ -183,6 +183,7 @@ def _token(pos: int) -> str:
 
 
 def _profile(member: StoredEvent) -> dict[str, str]:
+    """COMPAT: conformance suites want both fields there for everybody, the specification wants text."""
     content = member.event.content
     named = {"display_name": content.get("displayname"), "avatar_url": content.get("avatar_url")}
-    return {name: value for name, value in named.items() if isinstance(value, str)}
+    return {name: value if isinstance(value, str) else "" for name, value in named.items()}

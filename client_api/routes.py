@@ -27,6 +27,7 @@ from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.pushers import PushersApi
 from client_api.relations import RelationsApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
@@ -38,7 +39,9 @@ from client_api.sso import SsoApi
 from client_api.sync import SyncApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
+from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
+from homeserver.push.unsubscribing import PATH as UNSUBSCRIBE
 from homeserver.users.address_validation import LINK_PATH
 from homeserver.web import Access, Route
 
@@ -59,6 +62,8 @@ class ClientApi:
     account_data: AccountDataApi
     filters: FilterApi
     push_rules: PushRulesApi
+    pushers: PushersApi
+    unsubscribing: UnsubscribingApi
     sync: SyncApi
     rooms: RoomsApi
     directory: DirectoryApi
@@ -93,6 +98,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_user_rows(api),
         *_room_rows(api),
         *_relation_rows(api),
+        *_pusher_rows(api),
         *media_rows(api.media),
         *_contact_rows(api),
     ]
@@ -298,6 +304,17 @@ def _relation_rows(api: ClientApi) -> list[Route]:
         Route("GET", f"{children}/{{relType}}", relations.children),
         Route("GET", f"{children}/{{relType}}/{{eventType}}", relations.children),
         Route("GET", f"{room}/threads", relations.threads),
+    ]
+
+
+def _pusher_rows(api: ClientApi) -> list[Route]:
+    pushers, unsubscribing = api.pushers, api.unsubscribing
+    return [
+        Route("GET", UNSUBSCRIBE, unsubscribing.show, _PUBLIC, "login"),
+        Route("POST", UNSUBSCRIBE, unsubscribing.submit, _PUBLIC, "login"),
+        Route("GET", "/_matrix/client/v3/notifications", pushers.notifications),
+        Route("GET", "/_matrix/client/v3/pushers", pushers.pushers),
+        Route("POST", "/_matrix/client/v3/pushers/set", pushers.set_pusher),
     ]
 
 

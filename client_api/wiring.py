@@ -22,6 +22,7 @@ from client_api.openid import OpenIdApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
+from client_api.pushers import PushersApi
 from client_api.relations import RelationsApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
@@ -34,6 +35,7 @@ from client_api.sso import SsoApi
 from client_api.sync import SyncApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
+from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
 from homeserver.config.login import Login
 from homeserver.config.surroundings import Support, Turn
@@ -46,6 +48,8 @@ from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
 from homeserver.people import People
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
+from homeserver.push.pushers import Pushers
+from homeserver.push.unsubscribing import Unsubscribing
 from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redaction import RedactionRights
@@ -68,6 +72,8 @@ def wire_client_api(
     encryption: Encryption,
     content: ContentRepository,
     finding: Finding,
+    pushers: Pushers,
+    unsubscribing: Unsubscribing | None = None,
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
     registration_secret: str | None = None,
@@ -115,6 +121,8 @@ def wire_client_api(
         account_data=AccountDataApi(people.account_data, people.push_rules),
         filters=FilterApi(core.db),
         push_rules=PushRulesApi(people.push_rules),
+        pushers=PushersApi(pushers, reading.notifications),
+        unsubscribing=UnsubscribingApi(unsubscribing),
         sync=SyncApi(core.db, reading.sync),
         rooms=RoomsApi(actions.create, actions.upgrade, actions.membership, actions.directory),
         directory=DirectoryApi(actions.directory),

@@ -48,6 +48,8 @@ from homeserver.health import Health, Metrics
 from homeserver.people import People, wire_people
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import parse_signing_key_file
+from homeserver.push.pushers import Pushers
+from homeserver.pushing import PushMail, start_pushing, wire_push_mail, wire_push_reader, wire_pushers
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
@@ -110,7 +112,8 @@ class Server:
             )
             opened.callback(encryption.remote_lists.fetching.close)
             await encryption.start()
-            people = _meet_people(config, core, federation, ephemeral, encryption)
+            pushers = wire_pushers(core, config.push)
+            people = _meet_people(config, core, federation, ephemeral, encryption, pushers=pushers)
             opened.push_async_callback(people.last_seen.write)
             ways_out = open_egress(config.egress, opened)
             contact = _contact(config, core, people, ways_out)
@@ -119,6 +122,11 @@ class Server:
             )
             content = wire_content_repository(core, config.media, federation_media(core, https))
             await content.open(core, opened)
+            push_mail = _push_mail(config, core, pushers, contact)
+            reader = wire_push_reader(
+                core, pushers, rooms.reading, ephemeral, ways_out.strangers, mail=push_mail
+            )
+            await start_pushing(reader, opened)
             health = Health(db, metrics)
             tables = {
                 "client": _for_clients(
@@ -130,6 +138,8 @@ class Server:
                     content=content,
                     contact=contact,
                     ways_out=ways_out,
+                    pushers=pushers,
+                    push_mail=push_mail,
                 ),
                 "federation": await _for_servers(
                     config, core, federation, ephemeral, people, rooms=rooms, content=content, opened=opened
@@ -207,7 +217,13 @@ async def _meet_other_servers(
 
 
 def _meet_people(
-    config: Config, core: Core, federation: Federation, ephemeral: Ephemeral, encryption: Encryption
+    config: Config,
+    core: Core,
+    federation: Federation,
+    ephemeral: Ephemeral,
+    encryption: Encryption,
+    *,
+    pushers: Pushers,
 ) -> People:
     # Not the buckets that requests are counted in: with the same user as key, an attempt would count twice.
     attempts = _rate_limiter(config, core.clock)
@@ -215,7 +231,7 @@ def _meet_people(
         core,
         registration=registration_policy(core, config),
         passwords=Passwords(minimum_length=config.login.minimum_password_length),
-        devices=(ephemeral.to_device, encryption.lists),
+        devices=(ephemeral.to_device, encryption.lists, pushers),
         remote=federation.client,
         check_attempt=partial(attempts.check, "login"),
         sso_providers=[provider.id for provider in config.sso.providers],
@@ -242,6 +258,18 @@ def _contact(config: Config, core: Core, people: People, ways_out: WaysOut) -> C
         ways_out,
         sign=sign,
         check_attempt=partial(messages.check, "email"),
+    )
+
+
+def _push_mail(config: Config, core: Core, pushers: Pushers, contact: Contact) -> PushMail | None:
+    return wire_push_mail(
+        core,
+        pushers,
+        contact.mailer,
+        contact.ids,
+        config.push,
+        app_name=config.email.app_name,
+        base_url=config.public_base_url or f"https://{config.server_name}",
     )
 
 
@@ -289,6 +317,8 @@ def _for_clients(
     content: ContentRepository,
     ways_out: WaysOut,
     contact: Contact,
+    pushers: Pushers,
+    push_mail: PushMail | None,
 ) -> list[Route]:
     """The client-server API."""
     base_url = base_url_of(config.public_base_url, config.server_name)
@@ -301,6 +331,8 @@ def _for_clients(
         finding=rooms.finding,
         encryption=rooms.encryption,
         content=content,
+        pushers=pushers,
+        unsubscribing=None if push_mail is None else push_mail.unsubscribing,
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
         registration_secret=config.registration.shared_secret,

@@ -17,7 +17,10 @@ from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
+from homeserver.sync.notices import Notices
+from homeserver.sync.notifications import Notifications
 from homeserver.sync.room_section import RoomSections
+from homeserver.sync.rulesets import KnownRules
 from homeserver.sync.state_changes import StateChanges
 from homeserver.sync.sync import Sync
 from homeserver.sync.timeline_window import TimelineWindows
@@ -35,6 +38,11 @@ class Reading:
     client_events: ClientEvents
     history: History
     relations: Relations
+    memberships: Memberships
+    rules: KnownRules
+    notices: Notices
+    unread: Unread
+    notifications: Notifications
     sync: Sync
 
 
@@ -57,6 +65,19 @@ def wire_reading(
         backfill=backfill,
     )
     lazy_members = LazyMembers()
+    memberships = Memberships(core.db, core.rooms, visibility, core.notifier)
+    rules = KnownRules(push_rules, core.notifier)
+    notices = Notices(core.db, core.events, core.states, visibility)
+    unread = Unread(
+        db=core.db,
+        events=core.events,
+        states=core.states,
+        visibility=visibility,
+        receipts=ephemeral.receipts.newest,
+        rules=rules,
+        ignored=ignored,
+        notices=notices,
+    )
     sections = RoomSections(
         db=core.db,
         visibility=visibility,
@@ -64,16 +85,7 @@ def wire_reading(
         changes=StateChanges(core.db, core.keys, core.events, core.states),
         client_events=client_events,
         lazy_members=lazy_members,
-        unread=Unread(
-            db=core.db,
-            events=core.events,
-            states=core.states,
-            visibility=visibility,
-            receipts=ephemeral.receipts.newest,
-            rulesets=push_rules,
-            ignored=ignored,
-            notifier=core.notifier,
-        ),
+        unread=unread,
         typing=ephemeral.typing,
     )
     return Reading(
@@ -90,11 +102,25 @@ def wire_reading(
             ignored=ignored,
             bundles=bundles,
         ),
+        memberships=memberships,
+        rules=rules,
+        notices=notices,
+        unread=unread,
+        notifications=Notifications(
+            db=core.db,
+            rooms=core.rooms,
+            events=core.events,
+            memberships=memberships,
+            notices=notices,
+            unread=unread,
+            client_events=client_events,
+            notifier=core.notifier,
+        ),
         sync=Sync(
             db=core.db,
             rooms=core.rooms,
             events=core.events,
-            memberships=Memberships(core.db, core.rooms, visibility, core.notifier),
+            memberships=memberships,
             sections=sections,
             lazy_members=lazy_members,
             receipts=ephemeral.receipts,

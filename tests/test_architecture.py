@@ -36,6 +36,7 @@ COMMON = (
 DOMAIN = (
     *("homeserver.rooms", "homeserver.users", "homeserver.sync"),
     *("homeserver.e2e", "homeserver.media", "homeserver.sso"),
+    "homeserver.push",
 )
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
@@ -47,6 +48,7 @@ WIRED = (
     "homeserver.ephemeral",
     "homeserver.finding",
     "homeserver.people",
+    "homeserver.pushing",
     "homeserver.reading",
     "homeserver.room_actions",
     "homeserver.shared_rooms",
@@ -65,7 +67,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("homeserver.core", "homeserver.people"),
     ),
     "homeserver.email": CORE,
-    "homeserver.sync": (*CORE, *DOMAIN),
+    "homeserver.push": (*CORE, "homeserver.rooms", "homeserver.sync", "homeserver.email"),
+    "homeserver.sync": (*CORE, "homeserver.rooms", "homeserver.users", "homeserver.e2e"),
     "homeserver.core": (*CORE, *DOMAIN),
     "homeserver.content_repository": (*CORE, "homeserver.media", "homeserver.core"),
     "homeserver.encryption": (*CORE, *DOMAIN, "homeserver.core"),
@@ -78,6 +81,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.encryption",
         "homeserver.ephemeral",
     ),
+    "homeserver.pushing": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
     "homeserver.contact": (
         *(*CORE, "homeserver.users", "homeserver.email"),

@@ -27,6 +27,8 @@ BEYOND_THE_LIST = {
     ("PUT", f"{_FEDERATION}/send_leave/{{roomId}}/{{eventId}}"): "older servers; v1.0 of the specification",
 }
 BEYOND_THE_LIST |= {
+    ("GET", "/_inglenook/client/push/unsubscribe"): "where the link in mails about notifications leads",
+    ("POST", "/_inglenook/client/push/unsubscribe"): "where the link in mails about notifications leads",
     (
         "GET",
         f"{_CLIENT}/auth/{{authType}}/fallback/web",
@@ -119,6 +121,9 @@ PUT /_matrix/client/v3/presence/{userId}/status
 POST /_matrix/client/v3/user/{userId}/filter
 GET /_matrix/client/v3/user/{userId}/filter/{filterId}
 GET /_matrix/client/v3/pushrules/
+GET /_matrix/client/v3/pushers
+POST /_matrix/client/v3/pushers/set
+GET /_matrix/client/v3/notifications
 GET /_matrix/client/v3/sync
 PUT /_matrix/client/v3/sendToDevice/{eventType}/{txnId}
 POST /_matrix/client/v3/keys/upload

@@ -19,6 +19,7 @@ from homeserver.config.egress import Egress
 from homeserver.config.email import Email
 from homeserver.config.login import Login, Sso
 from homeserver.config.people import Profiles, UserDirectory
+from homeserver.config.push import Push
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.config.rules import (
     AddressRange,
@@ -267,11 +268,14 @@ class Config:
     media: Media = Media()
     support: Support = field(default_factory=Support)
     turn: Turn = field(default_factory=Turn)
+    push: Push = field(default_factory=Push)
     log: Log = Log()
 
     def __post_init__(self) -> None:
         if self.registration.require_email and self.email.smtp_host is None:
             raise ValueError("registration.require_email needs email.smtp_host")
+        if self.push.by_email and self.email.smtp_host is None:
+            raise ValueError("push.by_email needs email.smtp_host")
 
 
 def load_config(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:

@@ -16,6 +16,7 @@ from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime, make_msgid
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import aiosmtplib
@@ -32,6 +33,7 @@ _log = structlog.get_logger()
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _CONCURRENT: Final = 5
 _MAX_SUBJECT: Final = 200
+_MAX_HEADER: Final = 2_000
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 #: From here on a mail server that refuses will not change its mind.
 _PERMANENT: Final = 500
@@ -75,13 +77,23 @@ class Mailer:
             lstrip_blocks=True,
         )
 
-    async def send(self, to: str, template_name: str, subject: str, values: Mapping[str, Any]) -> None:
-        """Send one message to one address.
+    async def send(
+        self,
+        to: str,
+        template_name: str,
+        subject: str,
+        values: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Send one message to one address, with more ``headers`` if need be.
 
         Raises ``ValueError`` for what is not an email address, ``EmailNotSent`` when the
         mail server did not take it.
         """
         message = self._message(canonical_email(to), template_name, subject, values)
+        for name, value in headers.items():
+            message[name] = _one_line(value, _MAX_HEADER)
         settings = self._settings
         async with self._slots:
             try:
@@ -122,8 +134,8 @@ def _parts(address: str) -> tuple[str, str]:
     return user, domain
 
 
-def _one_line(text: str) -> str:
-    return _CONTROLS.sub(" ", text).strip()[:_MAX_SUBJECT]
+def _one_line(text: str, most: int = _MAX_SUBJECT) -> str:
+    return _CONTROLS.sub(" ", text).strip()[:most]
 
 
 def _is_permanent(error: Exception) -> bool:

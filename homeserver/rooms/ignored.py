@@ -28,19 +28,24 @@ class IgnoredUsers:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._known: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._reading: dict[str, object] = {}
 
     async def by(self, user_id: str) -> frozenset[str]:
         """The users somebody ignores, themselves never among them."""
         known = self._known.get(user_id)
         if known is None:
+            mark = self._reading[user_id] = object()
             text = await account_data.content(self._db.read, user_id, GLOBAL, _TYPE)
             known = ignored_users_in(orjson.loads(text) if text else None) - {user_id}
-            self._known[user_id] = known
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            if self._reading.get(user_id) is mark:  # nothing changed while it was read
+                del self._reading[user_id]
+                self._known[user_id] = known
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
         return known
 
     def forget(self, users: Iterable[str]) -> None:
         """These users may have changed something of theirs."""
         for user_id in users:
             self._known.pop(user_id, None)
+            self._reading.pop(user_id, None)

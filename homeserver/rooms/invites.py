@@ -52,7 +52,7 @@ class Invites:
         """
         room = await self._rooms.of_version(invite.room_id, rules)
         others = [event for event in invite_room_state if not _is_about(event, invite)]
-        await self._record(room, invite, "invite", orjson.dumps([*others, stripped(invite)]))
+        await self._record(room, invite, "invite", orjson.dumps([*others, _named(invite)]))
 
     async def ended(self, room: Room, event: Event) -> bool:
         """Take back an invite or refuse a knock, as a signed ``leave`` or ``ban`` says; false: it may not.
@@ -83,6 +83,11 @@ class Invites:
         room.stored = True
         await written
         self._announce(pos, users=(user_id,))
+
+
+def _named(invite: Event) -> dict[str, Any]:
+    """An invite as stripped state, with what tells it from another one."""
+    return {**stripped(invite), "event_id": invite.event_id, "origin_server_ts": invite.origin_server_ts}
 
 
 def _is_about(event: Mapping[str, Any], invite: Event) -> bool:

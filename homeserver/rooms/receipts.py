@@ -5,7 +5,7 @@ Specification: client-server API, "Receipts", "Fully read markers" and "Threaded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -68,6 +68,8 @@ class Receipts:
         self._server_name = server_name
         #: When each room's receipts last changed.
         self.newest = NewestPositions(positions.last, lambda nids: receipt_storage.newest(db.scan, nids))
+        #: Called with the room and the user of each receipt of ours that moved; must return at once.
+        self.listeners: list[Callable[[int, str], None]] = []
 
     async def read(
         self, user_id: str, room_id: str, type_: str, event_id: str, thread_id: str | None = None
@@ -167,6 +169,9 @@ class Receipts:
         public = [receipt for receipt in advanced if receipt.type == READ]
         self._news.announce(pos, rooms=(room.nid,) if public else (), users=private)
         ours = [receipt for receipt in public if server_name_of(receipt.user_id) == self._server_name]
+        for listener in self.listeners:
+            for user_id in {*private, *(receipt.user_id for receipt in ours)}:
+                listener(room.nid, user_id)
         if ours:
             self._edus.send_receipts(room, ours)
 

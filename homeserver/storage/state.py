@@ -194,6 +194,22 @@ async def changes(r: Reader, room_nid: int, epoch: int, after: int, upto: int) -
     return [StateChange(*row) for row in rows]
 
 
+async def member_changes(
+    r: Reader, room_nid: int, epoch: int, after: int, limit: int
+) -> list[tuple[int, int]]:
+    """``(event_nid, prev_event_nid)`` of the newest ``limit`` changes of memberships after a version."""
+    rows = await r.fetch(
+        """SELECT l.event_nid, l.prev_event_nid FROM state_log l JOIN state_keys k ON k.key_nid = l.key_nid
+           WHERE l.room_nid = $1 AND l.epoch = $2 AND l.ver > $3 AND k.type = 'm.room.member'
+           ORDER BY l.ver DESC LIMIT $4""",
+        room_nid,
+        epoch,
+        after,
+        limit,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def first_version(r: Reader, room_nid: int, epoch: int) -> int | None:
     """The version an epoch began with; ``None`` for an epoch that left no log."""
     ver: int | None = await r.fetch_value(

@@ -36,8 +36,8 @@ from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import EphemeralPositions, SyncToken
 from homeserver.sync.request import Reading, SyncRequest
 from homeserver.sync.room_section import RoomSections, account_data_events
+from homeserver.sync.rulesets import Rulesets
 from homeserver.sync.typing import Typing
-from homeserver.sync.unread import Rulesets
 from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
 

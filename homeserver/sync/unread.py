@@ -1,52 +1,43 @@
-"""Unread counts: how many events since a user's receipt their push rules notify them of.
+"""Unread counts: which events since a user's receipts their push rules notify them of.
 
 Nothing of this is stored.  Counts are worked out from the events after the receipt
-when they are first asked for, and brought up to date from there, so they are the same
-after a restart.  Specification: client-server API, "Receiving notifications".
+when they are first asked for, and brought up to date from there; whatever cannot be brought
+up to date (other rules, another stay in the room) is worked out anew.  So they are always
+what a count from the beginning would give, and the same after a restart.
+Specification: client-server API, "Receiving notifications" and "Marking notifications as read".
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
-from homeserver.protocol.event_format import client_event
-from homeserver.protocol.push_rules import Notice, PushEvent, Ruleset, default_ruleset, evaluate
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
-from homeserver.rooms.threads import MAIN, thread_of
+from homeserver.rooms.threads import MAIN
 from homeserver.rooms.visibility import Visibility
 from homeserver.storage import events as event_storage
 from homeserver.storage import receipts as receipt_storage
 from homeserver.storage.database import Database
-from homeserver.storage.events import StoredEvent
+from homeserver.storage.events import REDACTED, StoredEvent
 from homeserver.storage.receipts import UNTHREADED
-from homeserver.sync.notifier import Notifier
+from homeserver.sync.notices import Notices, Notified, Reader
+from homeserver.sync.rulesets import KnownRules
 
-#: No more than this many of the newest events are looked at, and no higher counts reported.
+#: No higher counts are reported.
 MAX_UNREAD = 500
 
+#: No more events than these, the newest ones, are looked at for them.
+_MAX_LOOKED_AT = 5_000
+_BATCH = 500
 _REMEMBERED_ROOMS = 50_000
-_REMEMBERED_USERS = 5000
-_REMEMBERED_EVENTS = 1000
 
-#: No user id: nobody's rules but those everybody starts with.
-_ANYBODY = ""
-_ANYBODYS_RULES = default_ruleset(_ANYBODY)
-
-
-class Rulesets(Protocol):
-    """Knows users' push rules; ``users/push_rules.py`` fulfils it."""
-
-    async def ruleset(self, user_id: str) -> Ruleset:
-        """A user's whole ruleset, predefined rules included."""
-        ...
+_REDACTION = "m.room.redaction"
 
 
 class Count(msgspec.Struct, frozen=True, gc=False):
@@ -70,29 +61,49 @@ class UnreadCounts(msgspec.Struct, frozen=True, gc=False):
         return Count(sum(one.notifications for one in counts), sum(one.highlights for one in counts))
 
 
-class _Notice(msgspec.Struct, frozen=True, gc=False):
+NOTHING_UNREAD = UnreadCounts(Count(), {})
+
+
+class UnreadNotice(msgspec.Struct, frozen=True, gc=False):
+    """An unread event that notifies."""
+
     pos: int
+    nid: int
     thread: str
     highlight: bool
 
 
-class _Known(msgspec.Struct, gc=False):
+class ReadUpTo(msgspec.Struct, frozen=True, gc=False):
+    """The positions up to which somebody has read a room, by thread.
+
+    Sending a message reads the thread it is in.
+    """
+
+    #: ``UNTHREADED`` stands for all of them.
+    receipts: dict[str, int]
+    own: dict[str, int]
+
+    def is_read(self, pos: int, thread: str) -> bool:
+        """Whether an event of a thread has been read."""
+        by_receipt = max(self.receipts.get(UNTHREADED, pos - 1), self.receipts.get(thread, pos - 1))
+        return pos <= max(by_receipt, self.own.get(thread, pos - 1))
+
+
+class _Known(msgspec.Struct, frozen=True, gc=False):
     """What is known of a user in a room at a position."""
 
     upto: int
-    #: The position each thread is read up to.
-    read: dict[str, int]
+    reader: Reader
+    #: The number of their member event.
+    member_nid: int
+    read: ReadUpTo
     #: Unread notices, oldest first, and what they come to.
-    notices: list[_Notice]
+    notices: tuple[UnreadNotice, ...]
     counts: UnreadCounts
-    #: Whose messages are not among them.
-    ignored: frozenset[str]
-
-
-class _Rules(msgspec.Struct, frozen=True, gc=False):
-    ruleset: Ruleset
-    #: Whether the user has changed nothing.
-    predefined: bool
+    #: There are, or were, older ones.
+    is_cut: bool = False
+    #: Some are in their threads by way of other events.
+    has_indirect: bool = False
 
 
 class Unread:
@@ -106,154 +117,216 @@ class Unread:
         states: StateStore,
         visibility: Visibility,
         receipts: NewestPositions,
-        rulesets: Rulesets,
+        rules: KnownRules,
         ignored: IgnoredUsers,
-        notifier: Notifier,
+        notices: Notices,
     ) -> None:
         self._db = db
         self._events = events
         self._states = states
         self._visibility = visibility
         self._receipts = receipts
-        self._rulesets = rulesets
+        self._rules = rules
         self._ignored = ignored
+        self._notices = notices
         self._known: OrderedDict[tuple[int, str], _Known] = OrderedDict()
-        self._rules: OrderedDict[str, _Rules] = OrderedDict()
-        self._events_judged: OrderedDict[int, _Judged] = OrderedDict()
-        notifier.user_listeners.append(self._forget_rules)
 
     async def counts(self, room: Room, user_id: str, now: int) -> UnreadCounts:
         """A joined user's unread counts at an announced position."""
+        return (await self._at(room, user_id, now)).counts
+
+    async def notices(self, room: Room, user_id: str, now: int) -> Sequence[UnreadNotice]:
+        """What the counts are made of, oldest first; at most ``MAX_UNREAD``."""
+        return (await self._at(room, user_id, now)).notices
+
+    async def reading(self, room: Room, user_id: str, now: int) -> tuple[Reader, ReadUpTo]:
+        """A joined user as whom events may notify, and what they have read."""
+        known = await self._at(room, user_id, now)
+        return known.reader, known.read
+
+    async def _at(self, room: Room, user_id: str, now: int) -> _Known:
         key = (room.nid, user_id)
-        known, ignored = self._known.get(key), await self._ignored.by(user_id)
-        if known is None or known.upto > now or known.ignored != ignored:
-            known = await self._from_the_receipt(room, user_id, now, ignored)
-        elif self._receipts.has_changed(room.nid, known.upto):
-            read = await self._read_up_to(room, user_id)
-            if read != known.read:
-                known = _known(known.upto, read, known.notices, ignored)
-        fresh = await self._notices(room, user_id, known.upto, now, ignored)
-        if fresh:
-            known = _known(now, known.read, (*known.notices, *fresh), ignored)
-        known.upto = now
+        known = await self._still_valid(room, user_id, now)
+        if known is None:
+            known = await self._anew(room, user_id, now)
+        else:
+            known = await self._brought_up_to(room, known, now) or await self._anew(room, user_id, now)
         self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED_ROOMS:
             self._known.popitem(last=False)
-        return known.counts
+        return known
 
-    async def _from_the_receipt(self, room: Room, user_id: str, now: int, ignored: frozenset[str]) -> _Known:
-        """Nothing is known yet: counting begins at the receipt, or where the user joined."""
-        read = await self._read_up_to(room, user_id)
-        start = read.get(UNTHREADED)
-        if start is None:
-            start = await self._visibility.joined_since(room, user_id, now)
-        return _known(now if start is None else start, read, [], ignored)
+    async def _still_valid(self, room: Room, user_id: str, now: int) -> _Known | None:
+        """What is known, unless something has changed that it rests on."""
+        known = self._known.get((room.nid, user_id))
+        if known is None or not room.full_since <= known.upto <= now:
+            return None
+        if known.reader.rules is not await self._rules.of(user_id):
+            return None
+        if known.reader.ignored != await self._ignored.by(user_id):
+            return None
+        member = await self._states.member(room, user_id)
+        if member is None or member.nid != known.member_nid:
+            since = await self._visibility.joined_since(room, user_id, now)
+            if since != known.reader.joined_since:
+                return None
+            known = msgspec.structs.replace(known, member_nid=member.nid if member else 0)
+        return known
 
-    async def _read_up_to(self, room: Room, user_id: str) -> dict[str, int]:
+    async def _brought_up_to(self, room: Room, known: _Known, now: int) -> _Known | None:
+        """The same at a later position; ``None`` where that takes a count from the beginning."""
+        user_id, read = known.reader.user_id, known.read
+        if self._receipts.has_changed(room.nid, known.upto):
+            read = ReadUpTo(await self._receipts_of(room, user_id), read.own)
+        if known.upto >= now and read == known.read:
+            return known
+        fresh, start = await self._batch(room, known.upto, now)
+        targets = await self._targets(fresh)
+        if start > known.upto or any(
+            known.has_indirect or target.event.sender == user_id for target in targets
+        ):
+            # Too much is new, or a redaction may have changed in which threads earlier events are.
+            return None
+        own, indirect = await self._own(user_id, fresh)
+        read = ReadUpTo(read.receipts, _later(read.own, own)) if own else read
+        found = await self._notices.among(room, known.reader, fresh)
+        notices = [notice for notice in map(_notice, found) if not read.is_read(notice.pos, notice.thread)]
+        indirect = indirect or known.has_indirect or any(one.indirect for one in found)
+        brought = msgspec.structs.replace(known, upto=now, read=read, has_indirect=indirect)
+        if read == known.read and not targets:
+            return _with_more(brought, notices)
+        emptied = {target.nid for target in targets}
+        kept = [
+            notice
+            for notice in known.notices
+            if notice.nid not in emptied and not read.is_read(notice.pos, notice.thread)
+        ]
+        if known.is_cut and len(kept) + len(notices) < MAX_UNREAD:
+            return None
+        return _with_notices(brought, [*kept, *notices])
+
+    async def _anew(self, room: Room, user_id: str, now: int) -> _Known:
+        """Counted from the beginning: the receipt, or where the user joined."""
+        receipts = await self._receipts_of(room, user_id)
+        member = await self._states.member(room, user_id)
+        reader, start = await self._reader(room, user_id, now, receipts.get(UNTHREADED))
+        read = ReadUpTo(receipts, {})
+        kept: list[UnreadNotice] = []
+        indirect = False
+        looked_at, upto = 0, now
+        while upto > start and looked_at < _MAX_LOOKED_AT and len(kept) <= MAX_UNREAD:
+            batch, upto = await self._batch(room, start, upto)
+            looked_at += len(batch)
+            own, own_indirect = await self._own(user_id, batch)
+            read = ReadUpTo(receipts, _later(read.own, own))
+            found = await self._notices.among(room, reader, batch)
+            indirect = indirect or own_indirect or any(one.indirect for one in found)
+            kept[:0] = [_notice(one) for one in found if not read.is_read(one.stored.pos or 0, one.thread)]
+        kept = [notice for notice in kept if not read.is_read(notice.pos, notice.thread)]
+        member_nid = member.nid if member else 0
+        known = _Known(now, reader, member_nid, read, (), NOTHING_UNREAD, has_indirect=indirect)
+        return _with_notices(known, kept)
+
+    async def _reader(self, room: Room, user_id: str, now: int, receipt: int | None) -> tuple[Reader, int]:
+        """Who reads, and the position that counting begins at."""
+        since = await self._visibility.joined_since(room, user_id, now)
+        reader = Reader(
+            user_id=user_id,
+            rules=await self._rules.of(user_id),
+            ignored=await self._ignored.by(user_id),
+            joined_since=now if since is None else since,
+        )
+        return reader, max(reader.joined_since, receipt if receipt is not None else 0)
+
+    async def _receipts_of(self, room: Room, user_id: str) -> dict[str, int]:
         """The position each thread is read up to; ``UNTHREADED`` stands for all of them."""
         read: dict[str, int] = {}
         for receipt in await receipt_storage.of_user(self._db.read, room.nid, user_id):
-            read[receipt.thread_id] = max(receipt.event_pos, read.get(receipt.thread_id, 0))
+            read[receipt.thread_id] = max(receipt.event_pos, read.get(receipt.thread_id, receipt.event_pos))
         return read
 
-    async def _notices(
-        self, room: Room, user_id: str, after: int, upto: int, ignored: frozenset[str]
-    ) -> list[_Notice]:
-        """Events in ``(after, upto]`` that notify the user, oldest first."""
-        notices = []
-        for stored in await self._newest(room, after, upto):
-            if stored.event.sender == user_id:
-                continue
-            if stored.event.sender in ignored and not stored.event.is_state:
-                continue
-            notice = await self._notice(room, user_id, stored)
-            if notice.notify:
-                thread = await thread_of(self._events, stored.event)
-                notices.append(_Notice(stored.pos or 0, thread, notice.highlight))
-        return notices
+    async def _own(self, user_id: str, events: Iterable[StoredEvent]) -> tuple[dict[str, int], bool]:
+        """The positions that threads are read up to because the user wrote there.
 
-    async def _notice(self, room: Room, user_id: str, stored: StoredEvent) -> Notice:
-        rules = await self._rules_of(user_id)
-        judged = self._judged(room, stored)
-        if rules.predefined and not judged.concerns(user_id):
-            return judged.for_anybody
-        member = await self._states.member(room, user_id)
-        display_name = member.event.content.get("displayname") if member else None
-        return evaluate(
-            rules.ruleset,
-            judged.push_event,
-            user_id=user_id,
-            display_name=display_name if isinstance(display_name, str) else None,
-        )
+        And whether any of these is in its thread by way of other events.
+        """
+        own: dict[str, int] = {}
+        any_indirect = False
+        for stored in events:
+            if _is_written_by(user_id, stored):
+                thread, indirect = await self._notices.thread(stored)
+                own[thread] = stored.pos or 0
+                any_indirect = any_indirect or indirect
+        return own, any_indirect
 
-    async def _newest(self, room: Room, after: int, upto: int) -> Sequence[StoredEvent]:
-        """The newest ``MAX_UNREAD`` events in ``(after, upto]``, oldest first."""
-        if after >= upto:
-            return []
+    async def _batch(self, room: Room, after: int, upto: int) -> tuple[list[StoredEvent], int]:
+        """The newest events in ``(after, upto]``, oldest first, and the position they come after."""
         if after >= room.recent_after:
-            return [stored for stored in reversed(room.recent_between(after, upto)) if stored.shown]
-        rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, MAX_UNREAD)
-        return [stored for stored in reversed(rows) if (stored.pos or 0) > after and stored.shown]
+            return room.recent_between(after, upto)[::-1], after
+        rows = await event_storage.timeline_backward(self._db.scan, room.nid, upto, _BATCH)
+        batch = [stored for stored in reversed(rows) if (stored.pos or 0) > after]
+        return batch, (rows[-1].pos or 0) - 1 if len(batch) == _BATCH else after
 
-    def _judged(self, room: Room, stored: StoredEvent) -> _Judged:
-        """The event as push rules look at it, made once for all users."""
-        judged = self._events_judged.get(stored.nid)
-        if judged is None:
-            levels = room.power_levels
-            push_event = PushEvent(
-                client_event(stored.event),
-                member_count=room.joined_members,
-                sender_level=levels.of_user(stored.event.sender),
-                notification_level=levels.notifications,
-            )
-            judged = self._events_judged[stored.nid] = _Judged(push_event)
-            if len(self._events_judged) > _REMEMBERED_EVENTS:
-                self._events_judged.popitem(last=False)
-        return judged
-
-    async def _rules_of(self, user_id: str) -> _Rules:
-        rules = self._rules.get(user_id)
-        if rules is None:
-            ruleset = await self._rulesets.ruleset(user_id)
-            rules = self._rules[user_id] = _Rules(ruleset, ruleset == default_ruleset(user_id))
-            if len(self._rules) > _REMEMBERED_USERS:
-                self._rules.popitem(last=False)
-        return rules
-
-    def _forget_rules(self, users: Iterable[str]) -> None:
-        for user_id in users:
-            self._rules.pop(user_id, None)
+    async def _targets(self, events: Iterable[StoredEvent]) -> list[StoredEvent]:
+        """The events that redactions among these have emptied."""
+        redacted = [
+            stored.event.redacts for stored in events if stored.event.type == _REDACTION and stored.shown
+        ]
+        if not redacted:
+            return []
+        found = await self._events.by_ids([event_id for event_id in redacted if event_id is not None])
+        return [target for target in found.values() if target.flags & REDACTED]
 
 
-class _Judged:
-    """An event, and what the predefined rules say of it to people it does not name."""
+def _is_written_by(user_id: str, stored: StoredEvent) -> bool:
+    """Whether an event says that its sender has read what came before it: a message of theirs.
 
-    def __init__(self, push_event: PushEvent) -> None:
-        self.push_event = push_event
-        self.for_anybody = evaluate(_ANYBODYS_RULES, push_event, user_id=_ANYBODY, display_name=None)
-        mentions = push_event.event["content"].get("m.mentions")
-        named = mentions.get("user_ids") if isinstance(mentions, dict) else None
-        self._named = [push_event.event.get("state_key"), *(named if isinstance(named, list) else ())]
-
-    def concerns(self, user_id: str) -> bool:
-        """Whether the predefined rules may say something else to this user."""
-        return user_id in self._named
+    State is set by servers in people's names too, and a redaction says nothing of where they are.
+    """
+    event = stored.event
+    if event.sender != user_id or event.is_state or event.type == _REDACTION:
+        return False
+    return stored.shown and not stored.flags & REDACTED
 
 
-def _known(upto: int, read: dict[str, int], notices: Iterable[_Notice], ignored: frozenset[str]) -> _Known:
-    kept = [
-        notice for notice in notices if notice.pos > max(read.get(UNTHREADED, 0), read.get(notice.thread, 0))
-    ][-MAX_UNREAD:]
-    return _Known(upto, read, kept, _count(kept), ignored)
+def _later(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    threads = {*one, *other}
+    return {thread: max(one.get(thread, 0), other.get(thread, 0)) for thread in threads}
 
 
-def _count(notices: Iterable[_Notice]) -> UnreadCounts:
-    counts: dict[str, Count] = {}
+def _notice(found: Notified) -> UnreadNotice:
+    return UnreadNotice(found.stored.pos or 0, found.stored.nid, found.thread, found.notice.highlight)
+
+
+def _with_notices(known: _Known, notices: Sequence[UnreadNotice]) -> _Known:
+    """The newest of the notices, and what they come to."""
+    kept = tuple(notices[-MAX_UNREAD:])
+    is_cut = known.is_cut or len(notices) > MAX_UNREAD
+    return msgspec.structs.replace(known, notices=kept, counts=_counted(NOTHING_UNREAD, kept), is_cut=is_cut)
+
+
+def _with_more(known: _Known, notices: Sequence[UnreadNotice]) -> _Known:
+    """The same with newer notices behind those that are known."""
+    if len(known.notices) + len(notices) > MAX_UNREAD:
+        return _with_notices(known, [*known.notices, *notices])
+    if not notices:
+        return known
+    return msgspec.structs.replace(
+        known, notices=(*known.notices, *notices), counts=_counted(known.counts, notices)
+    )
+
+
+def _counted(before: UnreadCounts, notices: Iterable[UnreadNotice]) -> UnreadCounts:
+    """Counts with more notices added to them."""
+    sums = {thread: [one.notifications, one.highlights] for thread, one in before.threads.items()}
+    sums[MAIN] = [before.main.notifications, before.main.highlights]
     for notice in notices:
-        before = counts.get(notice.thread, Count())
-        counts[notice.thread] = Count(before.notifications + 1, before.highlights + notice.highlight)
-    return UnreadCounts(counts.pop(MAIN, Count()), counts)
+        one = sums.setdefault(notice.thread, [0, 0])
+        one[0] += 1
+        one[1] += notice.highlight
+    counts = {thread: Count(*one) for thread, one in sums.items()}
+    return UnreadCounts(counts.pop(MAIN), counts)
 
 
 def as_json(count: Count) -> Mapping[str, int]:

@@ -13,14 +13,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from homeserver.errors import MatrixError, bad_json, invalid_param, not_found
+import orjson
+
+from homeserver.errors import MatrixError, bad_json, invalid_param, missing_param, not_found
 from homeserver.protocol.push_rules import KINDS, Rule, Ruleset, ruleset_of
 from homeserver.users.account_data import AccountData
 
 PUSH_RULES = "m.push_rules"
 
-#: More rules of one kind than anybody writes by hand.
+#: More rules of one kind than anybody writes by hand, and more conditions or actions of one rule.
 _MAX_RULES = 1_000
+_MAX_PARTS = 100
+#: Bytes of one rule, and of all of a user's rules together: every client is told all of them.
+_MAX_RULE_BYTES = 16_384
+_MAX_BYTES = 524_288
+_MAX_ID_BYTES = 512
 _FORBIDDEN_IN_ID = re.compile(r"^\.|[/\\]")
 
 
@@ -81,6 +88,8 @@ class PushRules:
         def change(content: dict[str, Any]) -> dict[str, Any]:
             ruleset = whole_ruleset(user_id, content)
             edit(ruleset)
+            if len(orjson.dumps(ruleset)) > _MAX_BYTES:
+                raise _too_large(f"All push rules together have at most {_MAX_BYTES} bytes")
             return {"global": ruleset}
 
         await self._account_data.change(user_id, PUSH_RULES, change)
@@ -110,12 +119,12 @@ def put_rule(
 ) -> None:
     """Make or replace an own rule in ``ruleset``; see ``PushRules.put``."""
     rules = _rules(ruleset, kind)
-    if sum(not each["default"] for each in rules) >= _MAX_RULES:
-        raise invalid_param(f"There are at most {_MAX_RULES} rules of a kind")
     old_index = next((i for i, each in enumerate(rules) if each["rule_id"] == rule["rule_id"]), None)
     kept_enabled = True
     if old_index is not None:
         kept_enabled = rules.pop(old_index)["enabled"]
+    elif sum(not each["default"] for each in rules) >= _MAX_RULES:
+        raise invalid_param(f"There are at most {_MAX_RULES} rules of a kind")
     rules.insert(
         _place(rules, before=before, after=after, otherwise=old_index),
         {**rule, "default": False, "enabled": kept_enabled},
@@ -161,30 +170,36 @@ def _for_room(kind: str, rule: Rule, old_room: str, new_room: str) -> Rule | Non
 def read_rule(kind: str, rule_id: str, body: dict[str, Any]) -> Rule:
     """The rule a client asks to make.
 
-    Raises ``M_INVALID_PARAM`` for an id or kind that cannot be, ``M_MISSING_PARAM`` and
-    ``M_BAD_JSON`` for the rest.
+    Raises ``M_INVALID_PARAM`` for an id or kind that cannot be, ``M_MISSING_PARAM``,
+    ``M_BAD_JSON`` and ``M_TOO_LARGE`` for the rest.
     """
     if kind not in KINDS:
         raise invalid_param("That is not a kind of push rule")
-    if not rule_id or _FORBIDDEN_IN_ID.search(rule_id):
-        raise invalid_param("A rule's ID must not begin with a dot or hold slashes")
+    if not rule_id or _FORBIDDEN_IN_ID.search(rule_id) or len(rule_id.encode()) > _MAX_ID_BYTES:
+        raise invalid_param("A rule's ID must not begin with a dot, hold slashes or be too long")
     if "actions" not in body:
-        raise MatrixError(400, "M_MISSING_PARAM", "'actions' is missing")
+        raise missing_param("'actions' is missing")
     check_actions(body["actions"])
     rule: Rule = {"rule_id": rule_id, "actions": body["actions"]}
     if kind == "content":
-        if not isinstance(body.get("pattern"), str):
-            raise MatrixError(400, "M_MISSING_PARAM", "A content rule needs a 'pattern'")
+        if "pattern" not in body:
+            raise missing_param("A content rule needs a 'pattern'")
+        if not isinstance(body["pattern"], str):
+            raise bad_json("'pattern' must be a string")
         rule["pattern"] = body["pattern"]
     elif kind in ("override", "underride"):
         rule["conditions"] = _checked_conditions(body.get("conditions", []))
+    if len(orjson.dumps(rule)) > _MAX_RULE_BYTES:
+        raise _too_large(f"A push rule has at most {_MAX_RULE_BYTES} bytes")
     return rule
 
 
 def check_actions(actions: Any) -> None:
-    """Whether this is a list of actions; ``M_BAD_JSON`` if not."""
+    """Whether this is a list of actions; ``M_BAD_JSON`` or ``M_TOO_LARGE`` if not."""
     if not isinstance(actions, list):
         raise bad_json("'actions' must be a list")
+    if len(actions) > _MAX_PARTS or len(orjson.dumps(actions)) > _MAX_RULE_BYTES:
+        raise _too_large("A push rule does not have so many actions")
     for action in actions:
         is_tweak = isinstance(action, dict) and isinstance(action.get("set_tweak"), str)
         if not is_tweak and action not in ("notify", "dont_notify", "coalesce"):
@@ -194,10 +209,16 @@ def check_actions(actions: Any) -> None:
 def _checked_conditions(conditions: Any) -> list[Any]:
     if not isinstance(conditions, list):
         raise bad_json("'conditions' must be a list")
+    if len(conditions) > _MAX_PARTS:
+        raise _too_large(f"A push rule has at most {_MAX_PARTS} conditions")
     for condition in conditions:
         if not isinstance(condition, dict) or not isinstance(condition.get("kind"), str):
             raise bad_json("A condition is an object with a 'kind'")
     return conditions
+
+
+def _too_large(message: str) -> MatrixError:
+    return MatrixError(413, "M_TOO_LARGE", message)
 
 
 def _rules(ruleset: Ruleset, kind: str) -> list[Rule]:

@@ -19,6 +19,7 @@ from homeserver.clock import FakeClock
 from homeserver.config import Config, Media
 from homeserver.config import Registration as RegistrationSettings
 from homeserver.config.people import Profiles
+from homeserver.config.push import Push
 from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import ContactSettings, wire_contacts
 from homeserver.content_repository import wire_content_repository
@@ -30,6 +31,7 @@ from homeserver.errors import MatrixError
 from homeserver.finding import wire_finding
 from homeserver.people import wire_people
 from homeserver.protocol.signing import generate_signing_key
+from homeserver.pushing import wire_pushers
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
 from homeserver.room_actions import wire_room_actions
@@ -95,11 +97,12 @@ class AccountServer:
         self.edus = SentEdus()
         self.encryption = wire_encryption(core, self.edus, NoRemoteKeys())
         self.ephemeral = wire_ephemeral(core, self.edus, presence=False)
+        self.pushers = wire_pushers(core, Push())
         self.people = wire_people(
             core,
             registration=registration,
             passwords=Passwords(memory_kib=8, time_cost=1),
-            devices=(self.witness, self.ephemeral.to_device, self.encryption.lists),
+            devices=(self.witness, self.ephemeral.to_device, self.encryption.lists, self.pushers),
             remote=self.witness,
             sso_providers=[provider.id for provider in config.sso.providers] if config else (),
         )
@@ -128,6 +131,7 @@ class AccountServer:
             finding=wire_finding(self.core, reading, NoLists(), AskedForHistory()),
             encryption=encryption,
             content=wire_content_repository(self.core, Media(), None),
+            pushers=self.pushers,
             public_base_url="https://a.org",
             registration_secret=self._registration_secret,
             contact=self.contact,

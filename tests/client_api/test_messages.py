@@ -209,4 +209,4 @@ async def test_members_now_and_then(rooms: RoomServer) -> None:
     assert await members(not_membership="join") == {bob}
     assert await members(membership="join", at=then) == {alice, bob}
     reply = await rooms.get(alice, path(room, "joined_members"))
-    assert reply == {"joined": {alice: {"display_name": "Alice"}}}
+    assert reply == {"joined": {alice: {"display_name": "Alice", "avatar_url": ""}}}

@@ -100,3 +100,23 @@ async def test_predefined_and_unknown_rules_cannot_be_deleted(server: AccountSer
     assert await server.refused("DELETE", path, token=token) == (400, "M_INVALID_PARAM")
     assert await server.refused("DELETE", f"{GLOBAL}/content/x", token=token) == (404, "M_NOT_FOUND")
     assert await server.refused("GET", f"{GLOBAL}/content/x", token=token) == (404, "M_NOT_FOUND")
+
+
+async def test_rules_are_bounded_in_size_and_number(server: AccountServer) -> None:
+    token = await server.user("alice")
+    rule = "/pushrules/global/content"
+    long = {"pattern": "x" * 20_000, "actions": ["notify"]}
+    many = {"pattern": "x", "actions": ["notify"] * 101}
+    for path, body in ((f"{rule}/long", long), (f"{rule}/many", many)):
+        assert await server.refused("PUT", path, body, token=token) == (413, "M_TOO_LARGE")
+    path = f"{rule}/{'i' * 513}"
+    body = {"pattern": "x", "actions": []}
+    assert await server.refused("PUT", path, body, token=token) == (400, "M_INVALID_PARAM")
+    assert await server.refused("PUT", f"{rule}/odd", {**body, "pattern": 1}, token=token) == (
+        400,
+        "M_BAD_JSON",
+    )
+    big = {"pattern": "x" * 16_000, "actions": []}
+    statuses = [(await server.call("PUT", f"{rule}/{n}", big, token=token))[0] for n in range(40)]
+    assert statuses[:30] == [200] * 30
+    assert statuses[-1] == 413

@@ -225,11 +225,11 @@ async def test_a_room_that_does_not_exist_is_forbidden(register: Register) -> No
     assert refused.value.status == 403
 
 
-async def test_members_have_a_name_and_a_picture_or_none(register: Register) -> None:
+async def test_members_have_a_name_and_a_picture_or_empty_texts(register: Register) -> None:
     alice = await register("alice")
     room = await alice.create_room(preset="public_chat")
     joined = (await alice.request("GET", f"/rooms/{room}/joined_members"))["joined"]
-    assert joined == {alice.user_id: {"display_name": None, "avatar_url": None}}
+    assert joined == {alice.user_id: {"display_name": "", "avatar_url": ""}}
 
 
 async def test_members_at_a_point_of_a_fork(outsider: Outsider, register: Register) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,8 @@ from homeserver.protocol.push_rules import (
     notice_of,
     ruleset_of,
 )
+
+_SPECIFICATION = Path(__file__).parents[3] / "shared/spec/content/client-server-api/modules/push.md"
 
 ALICE = "@alice:example.org"
 BOB = "@bob:example.org"
@@ -116,6 +121,16 @@ def test_predefined_rules_in_the_order_of_the_spec() -> None:
         "message",
         "encrypted",
     ]
+
+
+def test_predefined_rules_are_those_of_the_specification() -> None:
+    if not _SPECIFICATION.exists():
+        pytest.skip(f"the specification is not at {_SPECIFICATION}")
+    _, override, underride = re.split(r"##### Default \w+ Rules", _SPECIFICATION.read_text())
+    for kind, text in (("override", override), ("underride", underride)):
+        texts = re.findall(r"Definition:\s+```json\n(.*?)```", text.partition("\n#### ")[0], re.DOTALL)
+        specified = [json.loads(text.replace("[the user's Matrix ID]", ALICE)) for text in texts]
+        assert default_ruleset(ALICE)[kind] == specified
 
 
 def test_nobody_is_notified_of_what_they_sent() -> None:

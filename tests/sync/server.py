@@ -14,12 +14,15 @@ from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.waiting_edus import said_of
 from homeserver.config import Media
+from homeserver.config.push import Push
 from homeserver.content_repository import wire_content_repository
 from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.finding import wire_finding
 from homeserver.people import wire_people
 from homeserver.protocol.filters import Filter
+from homeserver.push.unsubscribing import Unsubscribing
+from homeserver.pushing import wire_pushers
 from homeserver.reading import wire_reading
 from homeserver.rooms.room import Room
 from homeserver.storage import devices
@@ -138,11 +141,13 @@ class SyncServer:
         self.presence = self.ephemeral.presence
         self.to_device = self.ephemeral.to_device
         self.encryption = wire_encryption(world.core, self.edus, NoRemoteKeys())
+        self.unsubscribing: Unsubscribing | None = None
+        self.pushers = wire_pushers(world.core, Push(allow_http=True))
         self.people = wire_people(
             world.core,
             registration=Registration(world.db, world.clock, RegistrationMode.CLOSED),
             passwords=Passwords(memory_kib=8, time_cost=1),
-            devices=(self.to_device, self.encryption.lists),
+            devices=(self.to_device, self.encryption.lists, self.pushers),
         )
         self.account_data = self.people.account_data
         self.reading = wire_reading(
@@ -169,6 +174,8 @@ class SyncServer:
             encryption=self.encryption,
             content=wire_content_repository(self.world.core, Media(), None),
             finding=self.finding,
+            pushers=self.pushers,
+            unsubscribing=self.unsubscribing,
             public_base_url=None,
         )
         return client_routes(api)

@@ -36,8 +36,18 @@ async def test_messages_of_others_count_and_mentions_highlight(server: SyncServe
     await room.send(alice.user_id, "1")
     await mention(room, alice.user_id, bob.user_id)
     assert counts(await bob.sync(), room) == (2, 1)
+
+
+async def test_whoever_sends_a_message_has_read_what_was_before_it(server: SyncServer) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    await room.send(alice.user_id, "1")
+    await room.set_state(
+        bob.user_id, "m.room.member", {"membership": "join", "displayname": "B"}, bob.user_id
+    )
+    assert counts(await bob.sync(), room) == (1, 0)
     await room.send(bob.user_id, "my own")
-    assert counts(await bob.sync(), room) == (2, 1)
+    await room.send(alice.user_id, "2")
+    assert counts(await bob.sync(), room) == (1, 0)
 
 
 async def test_a_receipt_clears_what_is_before_it(server: SyncServer) -> None:
@@ -102,3 +112,49 @@ async def test_a_room_of_two_with_a_silent_rule_counts_nothing(server: SyncServe
     await server.account_data.set_content(bob.user_id, "m.push_rules", rules)
     await room.send(alice.user_id, "1")
     assert counts(await bob.sync(), room) == (0, 0)
+
+
+async def test_no_more_than_500_are_counted_and_reading_shows_those_before(server: SyncServer) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    root = await room.send(alice.user_id, "root")
+    for number in range(600):
+        in_thread = {"m.relates_to": {"rel_type": "m.thread", "event_id": root.id}} if number >= 450 else {}
+        content = {"msgtype": "m.text", "body": str(number), **in_thread}
+        last = await room.send_event(alice.user_id, "m.room.message", content)
+        if number % 50 == 0:
+            await bob.sync()
+    assert counts(await bob.sync(), room) == (500, 0)
+    await server.receipts.read(bob.user_id, room.room_id, READ, last.id, root.id)
+    assert counts(await bob.sync(), room) == (451, 0)
+
+
+async def test_a_room_left_and_joined_again_begins_anew(server: SyncServer) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    await room.send(alice.user_id, "1")
+    assert counts(await bob.sync(), room) == (1, 0)
+    await room.leave(bob.user_id)
+    await room.send(alice.user_id, "not for Bob")
+    await room.join(bob.user_id)
+    await room.send(alice.user_id, "2")
+    assert counts(await bob.sync(), room) == (1, 0)
+
+
+async def test_a_redacted_message_is_not_unread(server: SyncServer) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    await room.send(alice.user_id, "1")
+    mistake = await mention(room, alice.user_id, bob.user_id)
+    assert counts(await bob.sync(), room) == (2, 1)
+    await room.redact(alice.user_id, mistake.id)
+    assert counts(await bob.sync(), room) == (1, 0)
+
+
+async def test_a_rule_about_members_looks_at_how_many_there_were(server: SyncServer) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    rule = {"rule_id": ".m.rule.message", "enabled": True, "actions": []}
+    await server.account_data.set_content(bob.user_id, "m.push_rules", {"global": {"underride": [rule]}})
+    await room.send(alice.user_id, "among two")
+    await room.join(server.world.user("carol"))
+    await room.send(alice.user_id, "among three")
+    assert counts(await bob.sync(), room) == (1, 0)
+    bob.server, bob.token = await SyncServer.open(server.world.db), None
+    assert counts(await bob.sync(), room) == (1, 0)
