@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from client_api.third_party_ids import unbind_result
-from homeserver.errors import bad_json, forbidden, invalid_param, missing_param
+from homeserver.errors import bad_json, invalid_param, missing_param
 from homeserver.users.accounts import Accounts, RoomLeaver
 from homeserver.users.address_validation import AddressValidation, not_known
 from homeserver.users.confirmation import Confirmation, proven_user
+from homeserver.users.guests import Guests
 from homeserver.users.identity_servers import IdentityBindings
 from homeserver.users.interactive_auth import InteractiveAuth, Operation
 from homeserver.users.registration import EMAIL_IDENTITY, REGISTRATION_TOKEN, Registration
@@ -31,6 +32,11 @@ class _Registration(msgspec.Struct):
     initial_device_display_name: str | None = None
     inhibit_login: bool = False
     refresh_token: bool = False
+    guest_access_token: str | None = None
+
+
+class _Guest(msgspec.Struct):
+    initial_device_display_name: Any = None
 
 
 class _NewPassword(msgspec.Struct):
@@ -58,6 +64,7 @@ class AccountApi:
         interactive_auth: InteractiveAuth,
         room_leaver: RoomLeaver,
         *,
+        guests: Guests,
         confirmation: Confirmation,
         ids: ThirdPartyIds,
         validation: AddressValidation | None = None,
@@ -68,6 +75,7 @@ class AccountApi:
         self._registration = registration
         self._interactive_auth = interactive_auth
         self._room_leaver = room_leaver
+        self._guests = guests
         self._confirmation = confirmation
         self._ids = ids
         self._validation = validation
@@ -76,10 +84,13 @@ class AccountApi:
     async def register(self, request: Request) -> Reply:
         """``POST /register``."""
         if request.query_choice("kind", "user", ("user", "guest")) == "guest":
-            raise forbidden("This server has no guest accounts")
+            return await self._register_guest(request)
         flows = self._registration.flows()
         body, wanted = request.json(), request.decode(_Registration)
-        if wanted.username is not None:
+        guest = None
+        if wanted.guest_access_token is not None:
+            guest = await self._guests.to_upgrade(wanted.guest_access_token, wanted.username)
+        elif wanted.username is not None:
             await self._accounts.available_user_id(wanted.username)
         if wanted.password is not None:
             self._accounts.check_password(wanted.password)
@@ -87,11 +98,13 @@ class AccountApi:
         if wanted.password is None:
             raise missing_param("'password' is missing")
         sid = yielded.get(EMAIL_IDENTITY)
-        user_id = await self._accounts.create_account(
-            wanted.username,
-            wanted.password,
-            validated=await self._validation.proved(sid) if self._validation and sid else None,
-            registration_token=self._registration.to_be_used_up(yielded.get(REGISTRATION_TOKEN)),
+        validated = await self._validation.proved(sid) if self._validation and sid else None
+        token = self._registration.to_be_used_up(yielded.get(REGISTRATION_TOKEN))
+        if guest is not None:
+            await self._guests.upgrade(guest, wanted.password, validated=validated, registration_token=token)
+            await self._sessions.log_out_everywhere(guest)
+        user_id = guest or await self._accounts.create_account(
+            wanted.username, wanted.password, validated=validated, registration_token=token
         )
         if wanted.inhibit_login:
             return {"user_id": user_id}
@@ -102,6 +115,11 @@ class AccountApi:
             refreshable=wanted.refresh_token,
         )
         return login_reply(login)
+
+    async def _register_guest(self, request: Request) -> Reply:
+        """Of the body of a guest's registration only the device's name counts."""
+        name = request.decode(_Guest, empty_ok=True).initial_device_display_name
+        return login_reply(await self._guests.register(name if isinstance(name, str) else None))
 
     async def username_available(self, request: Request) -> Reply:
         """``GET /register/available``."""

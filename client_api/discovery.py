@@ -47,7 +47,9 @@ class DiscoveryApi:
         identity_server: str | None = None,
         takes_addresses: bool = False,
         profile_settings: Profiles | None = None,
+        forgets_on_leave: bool = False,
     ) -> None:
+        self._forgets_on_leave = forgets_on_leave
         self._default_room_version = default_room_version
         self._public_base_url = public_base_url
         self._unstable_features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
@@ -77,7 +79,7 @@ class DiscoveryApi:
                 "m.set_avatar_url": {"enabled": profiles.may_change(AVATAR_URL)},
                 "m.3pid_changes": {"enabled": self._takes_addresses},
                 "m.get_login_token": {"enabled": self._login_tokens},
-                "m.forget_forced_upon_leave": {"enabled": False},
+                "m.forget_forced_upon_leave": {"enabled": self._forgets_on_leave},
                 **(moderation if request.requester.is_admin else {}),
             }
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.errors import forbidden, missing_param
+from homeserver.errors import forbidden, guest_access_forbidden, missing_param
 from homeserver.users.profile_access import ProfileAccess
 from homeserver.users.profiles import Profiles, check_field_name
 from homeserver.web import Reply, Request
@@ -26,7 +26,7 @@ class ProfileApi:
 
     async def set_field(self, request: Request) -> Reply:
         """``PUT /profile/{userId}/{keyName}``."""
-        user_id, field = _own(request), request.params["keyName"]
+        user_id, field = _own(request), _changeable(request)
         body = request.json()
         check_field_name(field)
         if field not in body:
@@ -37,7 +37,7 @@ class ProfileApi:
 
     async def remove_field(self, request: Request) -> Reply:
         """``DELETE /profile/{userId}/{keyName}``."""
-        user_id, field = _own(request), request.params["keyName"]
+        user_id, field = _own(request), _changeable(request)
         check_field_name(field)
         self._access.check_may_change(field)
         await self._profiles.remove_field(user_id, field)
@@ -55,3 +55,11 @@ def _own(request: Request) -> str:
     if request.params["userId"] != request.requester.user_id:
         raise forbidden("The profile of another user cannot be changed")
     return request.requester.user_id
+
+
+def _changeable(request: Request) -> str:
+    """The field; of guests only the display name."""
+    field = request.params["keyName"]
+    if request.requester.is_guest and field != "displayname":
+        raise guest_access_forbidden("Guests may only change their display name")
+    return field

@@ -15,8 +15,10 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
+from client_api.guests import open_to_guests
 from client_api.keys import KeysApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
@@ -78,6 +80,7 @@ class ClientApi:
     spaces: SpacesApi
     moments: MomentsApi
     openid: OpenIdApi
+    event_streams: EventStreamsApi
     administration: AdministrationApi
     calls: CallsApi
     sso: SsoApi
@@ -91,17 +94,19 @@ class ClientApi:
 
 def client_routes(api: ClientApi) -> list[Route]:
     """Every row."""
-    return [
+    rows = [
         *_account_rows(api),
         *_login_rows(api),
         *_address_rows(api),
         *_user_rows(api),
         *_room_rows(api),
+        *_event_stream_rows(api),
         *_relation_rows(api),
         *_pusher_rows(api),
         *media_rows(api.media),
         *_contact_rows(api),
     ]
+    return open_to_guests(rows)
 
 
 def _account_rows(api: ClientApi) -> list[Route]:
@@ -293,6 +298,16 @@ def _room_rows(api: ClientApi) -> list[Route]:
         Route("POST", f"{room}/read_markers", api.ephemeral.set_read_markers),
         Route("POST", f"{room}/receipt/{{receiptType}}/{{eventId}}", api.ephemeral.send_receipt),
         Route("PUT", f"{room}/typing/{{userId}}", api.ephemeral.set_typing),
+    ]
+
+
+def _event_stream_rows(api: ClientApi) -> list[Route]:
+    streams = api.event_streams
+    return [
+        Route("GET", "/_matrix/client/v3/events", streams.events),
+        Route("GET", "/_matrix/client/v3/events/{eventId}", streams.event),
+        Route("GET", "/_matrix/client/v3/initialSync", streams.initial_sync),
+        Route("GET", "/_matrix/client/v3/rooms/{roomId}/initialSync", streams.room_initial_sync),
     ]
 
 

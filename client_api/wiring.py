@@ -10,6 +10,7 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
 from client_api.keys import KeysApi
@@ -77,6 +78,7 @@ def wire_client_api(
     public_base_url: str | None,
     default_room_version: str = DEFAULT_ROOM_VERSION.id,
     registration_secret: str | None = None,
+    forgets_on_leave: bool = False,
     ways: Login | None = None,
     support: Support | None = None,
     turn: Turn | None = None,
@@ -104,6 +106,7 @@ def wire_client_api(
             support=support,
             identity_server=contact.recommended,
             takes_addresses=contact.validation is not None,
+            forgets_on_leave=forgets_on_leave,
             profile_settings=contacts.settings.profiles,
         ),
         accounts=_accounts(people, actions, contact),
@@ -156,6 +159,13 @@ def wire_client_api(
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
+        event_streams=EventStreamsApi(
+            stream=reading.event_stream,
+            initial=reading.initial_sync,
+            events=core.events,
+            history=reading.history,
+            client_events=reading.client_events,
+        ),
         third_party_ids=_third_party_ids(people, contact),
         fallback=fallback,
         relations=RelationsApi(reading.relations, reading.history, reading.client_events),
@@ -172,6 +182,7 @@ def _accounts(people: People, actions: RoomActions, contact: Contact) -> Account
         people.registration,
         people.interactive_auth,
         actions.membership,
+        guests=people.guests,
         confirmation=people.confirmation,
         ids=contact.ids,
         validation=contact.validation,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -74,6 +75,8 @@ class Events:
             raise not_found("Unknown event")
         room = await self._rooms.by_nid(stored.room_nid)
         self._check_is_in(room, request.origin)
+        if self._visible.is_over(room, stored):
+            raise not_found("Unknown event")
         return self._transaction(await self._visible.pdus(room, request.origin, [stored]))
 
     async def state(self, request: Request) -> Reply:
@@ -110,7 +113,9 @@ class Events:
         limit = request.query_int("limit", 10, 1, MAX_BACKFILLED)
         starts = request.query_all("v")[:_MAX_STARTS]
         known = await self._history(room, starts, limit)
-        found = await walk_back(room, known, starts, limit=limit)
+        found = await walk_back(
+            room, known, starts, limit=limit, is_over=partial(self._visible.is_over, room)
+        )
         return self._transaction(await self._visible.pdus(room, request.origin, found))
 
     async def get_missing_events(self, request: Request) -> Reply:
@@ -128,6 +133,7 @@ class Events:
             without=wanted.earliest_events[:_MAX_STARTS],
             with_starts=False,
             min_depth=wanted.min_depth,
+            is_over=partial(self._visible.is_over, room),
             # Who asks must have all that an event builds on, however long the branches behind it are.
             nearest_first=True,
         )
@@ -196,12 +202,13 @@ async def walk_back(
     with_starts: bool = True,
     min_depth: int = 0,
     nearest_first: bool = False,
+    is_over: Callable[[StoredEvent], bool] = lambda stored: stored.purged,
 ) -> list[StoredEvent]:
     """Up to ``limit`` events reached from ``starts`` by ``prev_events``: the deepest ones, or the nearest.
 
     Stops at events that are in ``without``, of another room, not part of the timeline or less
-    deep than ``min_depth``, and does not include them; goes on behind rejected ones without
-    including them.
+    deep than ``min_depth``, and does not include them; goes on behind rejected ones, and those
+    that are over, without including them.
     """
     begun = list(dict.fromkeys(starts))
     seen = {*begun, *without}
@@ -220,7 +227,7 @@ async def walk_back(
         if stored.event.depth < min_depth:
             wanted = []
             continue
-        if (with_starts or stored.id not in begun) and not stored.rejected:
+        if (with_starts or stored.id not in begun) and not (stored.rejected or is_over(stored)):
             found.append(stored)
         wanted = [event_id for event_id in stored.event.prev_events if event_id not in seen]
         seen.update(wanted)

@@ -115,7 +115,7 @@ class Packing:
         limit = min(MAX_PDUS, outgoing.at_most, len(outgoing.events))
         events = [outgoing.events.popleft() for _ in range(limit)]
         stored = await self._events.by_nids([nid for _, nid in events])
-        pdus = [stored[nid] for _, nid in events if nid in stored]
+        pdus = [stored[nid] for _, nid in events if nid in stored and not stored[nid].purged]
         return _json_for(outgoing, pdus), Progress(sent_pos=events[-1][0] if events else None)
 
     async def _read_missed(self, outgoing: Outgoing) -> None:
@@ -169,7 +169,7 @@ class Packing:
         An event made here builds on everything before it; one that was handed on for
         another server need not.
         """
-        if newest is None:
+        if newest is None or newest.purged:
             return []
         if server_of(newest.event.sender) == self._server_name:
             return [newest]

@@ -12,6 +12,7 @@ from homeserver.protocol.ids import server_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.visibility import SHARED, WORLD_READABLE, server_may_see, visibility_of
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.retention import Retention
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import StateStore
 from homeserver.storage.events import StoredEvent
@@ -23,7 +24,8 @@ _VISIBILITY = ("m.room.history_visibility", "")
 class VisibleEvents:
     """Shows events to servers."""
 
-    def __init__(self, *, states: StateStore, events: EventCache, keys: Keys) -> None:
+    def __init__(self, *, states: StateStore, events: EventCache, keys: Keys, retention: Retention) -> None:
+        self._retention = retention
         self._states = states
         self._events = events
         self._keys = keys
@@ -39,9 +41,17 @@ class VisibleEvents:
         ]
 
     async def among(self, room: Room, server_name: str, events: Sequence[StoredEvent]) -> list[StoredEvent]:
-        """Those of the events that some user of a server may see."""
+        """Those of the events that some user of a server may see, but for what is over."""
         memberships: dict[int, list[str]] = {}
-        return [stored for stored in events if await self._may_see(room, server_name, stored, memberships)]
+        return [
+            stored
+            for stored in events
+            if not self.is_over(room, stored) and await self._may_see(room, server_name, stored, memberships)
+        ]
+
+    def is_over(self, room: Room, stored: StoredEvent) -> bool:
+        """Whether an event is given to nobody any more, by the room's retention policy."""
+        return self._retention.is_over(room, stored)
 
     async def leads_to_a_join(self, room: Room, server_name: str, stored: StoredEvent) -> bool:
         """Whether a user of a server joined right after an event.

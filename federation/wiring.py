@@ -231,7 +231,7 @@ async def open_federation_api(
     """
     shared = federation.rooms
     replies = StateReplies(core.db, core.states)
-    visible = VisibleEvents(states=core.states, events=core.events, keys=core.keys)
+    visible = VisibleEvents(states=core.states, events=core.events, keys=core.keys, retention=core.retention)
     return routes(
         keys=federation.key_routes,
         transactions=await _transactions(core, shared, edu_receivers, patience),

@@ -74,10 +74,10 @@ def start_chores(
         ("presence ends", 5.0, expire_presence),
         ("presence", 0.5, ephemeral.presence.flush),
     ):
-        core.background.start(_every(seconds, work), name)
+        core.background.start(every(seconds, work), name)
 
 
-async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
     """Do ``work`` now and then until cancelled; a failure is logged and does not end it."""
     while True:
         try:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeserver.clock import Clock
+from homeserver.protocol.retention import Lifetimes
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.extremities import Extremities
 from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.resolution import Resolution
+from homeserver.rooms.retention import Retention
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Send
 from homeserver.rooms.state_store import StateStore
@@ -44,10 +46,22 @@ class Core:
     notifier: Notifier
     timeline: Timeline
     send: Send
+    retention: Retention
 
 
-async def open_core(db: Database, clock: Clock, server_name: str, signing_key: SigningKey) -> Core:
-    """Wire the core over an open database."""
+async def open_core(
+    db: Database,
+    clock: Clock,
+    server_name: str,
+    signing_key: SigningKey,
+    *,
+    lifetimes: Lifetimes | None = None,
+    forget_on_leave: bool = False,
+) -> Core:
+    """Wire the core over an open database; without ``lifetimes`` events are kept for ever.
+
+    ``forget_on_leave``: who leaves a room has forgotten it.
+    """
     background = Background()
     positions = await Sequence.open(db, "positions")
     event_nids = await Sequence.open(db, "events")
@@ -68,6 +82,7 @@ async def open_core(db: Database, clock: Clock, server_name: str, signing_key: S
         server_name=server_name,
         announce=notifier.announce_events,
         background=background,
+        forget_on_leave=forget_on_leave,
     )
     send = Send(
         rooms=rooms,
@@ -95,4 +110,5 @@ async def open_core(db: Database, clock: Clock, server_name: str, signing_key: S
         notifier=notifier,
         timeline=timeline,
         send=send,
+        retention=Retention(clock, lifetimes),
     )

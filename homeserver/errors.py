@@ -34,6 +34,11 @@ def forbidden(message: str, **fields: Any) -> MatrixError:
     return MatrixError(403, "M_FORBIDDEN", message, **fields)
 
 
+def guest_access_forbidden(message: str) -> MatrixError:
+    """403 ``M_GUEST_ACCESS_FORBIDDEN``."""
+    return MatrixError(403, "M_GUEST_ACCESS_FORBIDDEN", message)
+
+
 def user_locked() -> MatrixError:
     """401 ``M_USER_LOCKED``: nothing but logging out is possible (spec: "Account locking")."""
     return MatrixError(401, "M_USER_LOCKED", "This account has been locked", soft_logout=True)

@@ -43,6 +43,7 @@ from homeserver.core import Core, open_core
 from homeserver.egress import WaysOut, open_egress
 from homeserver.encryption import Encryption, wire_encryption
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
+from homeserver.expiring import start_expiring
 from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
 from homeserver.people import People, wire_people
@@ -95,7 +96,14 @@ class Server:
             db = await open_database(config.database)
             opened.push_async_callback(db.close)
             key = parse_signing_key_file(config.signing_key.read_text())
-            core = await open_core(db, clock or SystemClock(), config.server_name, key)
+            core = await open_core(
+                db,
+                clock or SystemClock(),
+                config.server_name,
+                key,
+                lifetimes=config.retention.lifetimes(),
+                forget_on_leave=config.rooms.forget_on_leave,
+            )
             opened.push_async_callback(core.background.close)
             metrics = Metrics()
             core.notifier.listeners.append(metrics.count_events)
@@ -152,6 +160,7 @@ class Server:
             opened.push_async_callback(ephemeral.presence.flush)
             start_contacts(core, rooms.contacts)
             start_chores(core, ephemeral, people, content=content, encryption=encryption, contact=contact)
+            start_expiring(core, rooms.actions.membership, config.retention.purge_interval)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
@@ -234,6 +243,7 @@ def _meet_people(
         devices=(ephemeral.to_device, encryption.lists, pushers),
         remote=federation.client,
         check_attempt=partial(attempts.check, "login"),
+        allow_guests=config.registration.allow_guests,
         sso_providers=[provider.id for provider in config.sso.providers],
         password_login=config.login.password,
     )
@@ -336,6 +346,7 @@ def _for_clients(
         public_base_url=config.public_base_url,
         default_room_version=config.rooms.default_version,
         registration_secret=config.registration.shared_secret,
+        forgets_on_leave=config.rooms.forget_on_leave,
         ways=config.login,
         support=config.support,
         turn=config.turn,

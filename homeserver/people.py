@@ -9,6 +9,7 @@ from homeserver.core import Core
 from homeserver.users.account_data import AccountData
 from homeserver.users.accounts import Accounts, no_limit
 from homeserver.users.confirmation import Confirmation
+from homeserver.users.guests import Guests
 from homeserver.users.interactive_auth import InteractiveAuth
 from homeserver.users.last_seen import LastSeen
 from homeserver.users.login_tokens import LoginTokens
@@ -34,6 +35,7 @@ class People:
     account_data: AccountData
     push_rules: PushRules
     openid: OpenIdTokens
+    guests: Guests
     confirmation: Confirmation
     login_tokens: LoginTokens
     last_seen: LastSeen
@@ -48,6 +50,7 @@ def wire_people(
     devices: Sequence[DeviceObserver],
     remote: RemoteProfiles | None = None,
     check_attempt: Callable[[str], None] = no_limit,
+    allow_guests: bool = False,
     sso_providers: Sequence[str] = (),
     password_login: bool = True,
 ) -> People:
@@ -72,6 +75,7 @@ def wire_people(
         account_data=account_data,
         push_rules=PushRules(account_data),
         openid=OpenIdTokens(core.db, core.clock),
+        guests=Guests(core.db, core.clock, sessions, passwords, core.server_name, allowed=allow_guests),
         confirmation=Confirmation(
             core.db, interactive_auth, providers=sso_providers, passwords=password_login
         ),

@@ -15,6 +15,8 @@ from homeserver.rooms.relations import Relations
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
+from homeserver.sync.event_stream import EventStream
+from homeserver.sync.initial_sync import InitialSync
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
 from homeserver.sync.notices import Notices
@@ -44,17 +46,20 @@ class Reading:
     unread: Unread
     notifications: Notifications
     sync: Sync
+    event_stream: EventStream
+    initial_sync: InitialSync
 
 
 def wire_reading(
     core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfill: Backfill, encryption: Encryption
 ) -> Reading:
     """Wire the readers; ``backfill`` fetches what history this server lacks."""
-    visibility = Visibility(core.db, core.keys, core.events, core.states)
+    visibility = Visibility(core.db, core.keys, core.events, core.states, core.retention)
     ignored = IgnoredUsers(core.db)
     invite_permissions = InvitePermissions(core.db)
     bundles = Bundles(core.db, core.events, visibility, ignored)
     client_events = ClientEvents(core.db, core.events, core.states, core.clock, bundles)
+    windows = TimelineWindows(core.db, visibility)
     history = History(
         db=core.db,
         rooms=core.rooms,
@@ -63,6 +68,7 @@ def wire_reading(
         states=core.states,
         visibility=visibility,
         backfill=backfill,
+        retention=core.retention,
     )
     lazy_members = LazyMembers()
     memberships = Memberships(core.db, core.rooms, visibility, core.notifier)
@@ -81,12 +87,22 @@ def wire_reading(
     sections = RoomSections(
         db=core.db,
         visibility=visibility,
-        windows=TimelineWindows(core.db, visibility),
+        windows=windows,
         changes=StateChanges(core.db, core.keys, core.events, core.states),
         client_events=client_events,
         lazy_members=lazy_members,
         unread=unread,
         typing=ephemeral.typing,
+    )
+    stream, initial = _older_streams(
+        core,
+        ephemeral,
+        history,
+        memberships,
+        visibility=visibility,
+        windows=windows,
+        client_events=client_events,
+        ignored=ignored,
     )
     return Reading(
         visibility=visibility,
@@ -142,4 +158,47 @@ def wire_reading(
             ),
             key_counts=encryption.counts,
         ),
+        event_stream=stream,
+        initial_sync=initial,
     )
+
+
+def _older_streams(
+    core: Core,
+    ephemeral: Ephemeral,
+    history: History,
+    memberships: Memberships,
+    *,
+    visibility: Visibility,
+    windows: TimelineWindows,
+    client_events: ClientEvents,
+    ignored: IgnoredUsers,
+) -> tuple[EventStream, InitialSync]:
+    """What clients read that do not know ``/sync``."""
+    stream = EventStream(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        memberships=memberships,
+        history=history,
+        visibility=visibility,
+        client_events=client_events,
+        ignored=ignored,
+        presence=ephemeral.presence,
+        notifier=core.notifier,
+        ephemeral=ephemeral.positions,
+    )
+    initial = InitialSync(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        memberships=memberships,
+        history=history,
+        visibility=visibility,
+        windows=windows,
+        client_events=client_events,
+        ignored=ignored,
+        presence=ephemeral.presence,
+        stream=stream,
+    )
+    return stream, initial

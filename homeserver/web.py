@@ -28,6 +28,7 @@ from homeserver.errors import (
     MatrixError,
     RemoteError,
     bad_json,
+    guest_access_forbidden,
     invalid_param,
     missing_param,
     user_locked,
@@ -251,7 +252,7 @@ class Route:
 
     ``path`` is as the specification writes it, ``limit`` the name of a rate limit,
     ``max_body`` in bytes (the dispatcher's bound by default).  A route that ``streams``
-    finds ``body`` empty and reads ``Request.chunks()``.
+    finds ``body`` empty and reads ``Request.chunks()``.  ``guests``: they may call it too.
     """
 
     method: str
@@ -261,6 +262,7 @@ class Route:
     limit: str | None = None
     max_body: int | None = None
     streams: bool = False
+    guests: bool = False
     #: Whether accounts may call it that are locked, or suspended (``users.moderation``).
     for_locked: bool = False
     for_suspended: bool = True
@@ -367,6 +369,8 @@ class Dispatcher:
                 raise user_locked()
             if requester.is_suspended and not route.for_suspended:
                 raise user_suspended()
+            if requester.is_guest and route.access is Access.USER and not route.guests:
+                raise guest_access_forbidden("Guests may not do this")
             request._requester = requester
             self._note_use(requester, request.remote_ip, request.headers.get("User-Agent"))
         self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)

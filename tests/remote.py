@@ -26,6 +26,7 @@ from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import forbidden, not_found
 from homeserver.finding import wire_finding
+from homeserver.protocol.retention import Lifetimes
 from homeserver.protocol.signing import SigningKey, generate_signing_key
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
@@ -190,11 +191,13 @@ class Server:
         edu_receivers: Mapping[str, ReceiveEdu] | None = None,
         patience: float = 20.0,
         lists_rooms: bool = True,
+        lifetimes: Lifetimes | None = None,
         **federation_options: Any,
     ) -> Server:
         """A server over ``db``, known to the network by its name; a restarted one keeps its key."""
         closing = AsyncExitStack()
-        core = await open_core(db, network.clock, name, key or generate_signing_key("a_test"))
+        key = key or generate_signing_key("a_test")
+        core = await open_core(db, network.clock, name, key, lifetimes=lifetimes)
         closing.push_async_callback(core.background.close)
         federation = await open_federation(
             core, wire(network, name), everybody, closing, **federation_options

@@ -98,6 +98,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *("homeserver.core", "homeserver.ephemeral", "homeserver.people"),
         *("homeserver.contact", "homeserver.content_repository", "homeserver.encryption"),
     ),
+    "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
     "homeserver.health": (*COMMON, *DOMAIN),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),

@@ -23,6 +23,7 @@ from homeserver.config import (
     describe_listener,
     load_config,
 )
+from homeserver.protocol.retention import Lifetimes
 from homeserver.ratelimit import Limit
 
 SAMPLE = Path(__file__).parent.parent / "config.sample.yaml"
@@ -383,4 +384,15 @@ def test_a_file_is_no_folder_for_media(folder: Path) -> None:
 def test_what_was_fetched_must_fit_among_what_is_kept(folder: Path) -> None:
     assert mistakes_in(folder, SMALLEST + "media: {remote_cache_bytes: 100000000}\n") == [
         "line 6: media: remote_cache_bytes must be at least twice max_remote_bytes"
+    ]
+
+
+def test_lifetimes_are_given_in_days_and_kept_in_order(folder: Path) -> None:
+    text = "retention: {enabled: true, default: {max: 7}, allowed: {min: 0.5}}\n"
+    assert load(folder, SMALLEST + text).retention.lifetimes() == Lifetimes(
+        default_max=7 * 24 * 3600 * 1000, allowed_min=12 * 3600 * 1000
+    )
+    assert load(folder, SMALLEST).retention.lifetimes() is None
+    assert mistakes_in(folder, SMALLEST + "retention: {default: {min: 9, max: 7}}\n") == [
+        "line 6: retention.default: min must not be more than max"
     ]

@@ -147,6 +147,10 @@ GET /_matrix/client/v1/rooms/{roomId}/hierarchy
 GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event
 GET /_matrix/client/v1/room_summary/{roomIdOrAlias}
 POST /_matrix/client/v3/user/{userId}/openid/request_token
+GET /_matrix/client/v3/events
+GET /_matrix/client/v3/events/{eventId}
+GET /_matrix/client/v3/initialSync
+GET /_matrix/client/v3/rooms/{roomId}/initialSync
 POST /_matrix/client/v1/login/get_token
 GET /_matrix/client/v3/login/sso/redirect
 GET /_matrix/client/v3/login/sso/redirect/{idpId}

@@ -15,6 +15,7 @@ from homeserver.core import Core, open_core
 from homeserver.errors import RemoteError
 from homeserver.protocol.auth_rules import auth_types_for, check_against_state
 from homeserver.protocol.events import Event
+from homeserver.protocol.retention import Lifetimes
 from homeserver.protocol.signing import generate_signing_key
 from homeserver.room_actions import wire_room_actions
 from homeserver.rooms.announcement import NewEvents
@@ -105,10 +106,12 @@ class World:
         core.notifier.listeners.append(self.announced.append)
 
     @classmethod
-    async def open(cls, db: Database, *, remote: NobodyElse | None = None) -> World:
+    async def open(
+        cls, db: Database, *, remote: NobodyElse | None = None, lifetimes: Lifetimes | None = None
+    ) -> World:
         """A world over ``db``; opened again over the same database it is the server after a restart."""
         clock = FakeClock()
-        core = await open_core(db, clock, SERVER, generate_signing_key("a_test"))
+        core = await open_core(db, clock, SERVER, generate_signing_key("a_test"), lifetimes=lifetimes)
         return cls(core, clock, remote or NobodyElse())
 
     async def reopen(self) -> World:

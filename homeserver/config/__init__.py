@@ -21,6 +21,7 @@ from homeserver.config.login import Login, Sso
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.push import Push
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
+from homeserver.config.retention import Retention
 from homeserver.config.rules import (
     AddressRange,
     BaseUrl,
@@ -97,6 +98,8 @@ class Registration:
     """Who may make an account through the client-server API."""
 
     mode: Literal["closed", "open", "token"] = "closed"
+    #: Whether anybody gets an account without a password that may do little.
+    allow_guests: bool = False
     tokens: tuple[RegistrationToken, ...] = field(default=(), repr=False)
     #: Who knows it may register anybody, administrators too, whatever the mode.
     shared_secret: Secret | None = field(default=None, repr=False)
@@ -190,6 +193,8 @@ class Rooms:
     """What new rooms are made of."""
 
     default_version: RoomVersionId = DEFAULT_ROOM_VERSION.id
+    #: Whether who leaves a room has forgotten it.
+    forget_on_leave: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +271,7 @@ class Config:
     profiles: Profiles = field(default_factory=Profiles)
     user_directory: UserDirectory = field(default_factory=UserDirectory)
     media: Media = Media()
+    retention: Retention = field(default_factory=Retention)
     support: Support = field(default_factory=Support)
     turn: Turn = field(default_factory=Turn)
     push: Push = field(default_factory=Push)

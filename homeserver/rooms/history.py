@@ -17,6 +17,7 @@ from homeserver.protocol.events import StateKey
 from homeserver.protocol.visibility import WORLD_READABLE
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.partial import members_cited_by
+from homeserver.rooms.retention import Retention
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
@@ -91,6 +92,7 @@ class History:
         states: StateStore,
         visibility: Visibility,
         backfill: Backfill,
+        retention: Retention,
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -99,6 +101,7 @@ class History:
         self._states = states
         self._visibility = visibility
         self._backfill = backfill
+        self._retention = retention
 
     async def view(self, user_id: str, room_id: str) -> RoomView:
         """How a user sees a room.  ``M_FORBIDDEN`` for those who never were in it, or have forgotten it."""
@@ -150,9 +153,13 @@ class History:
     async def _filled(self, view: RoomView, rows: Sequence[StoredEvent], high: int, wanted: int) -> bool:
         """Whether history came in between what a page of ``wanted`` events is about to show.
 
-        Only for somebody who may see the oldest of it: others learn nothing from it.
+        Only for somebody who may see the oldest of it: others learn nothing from it.  Nor is
+        anything fetched from before a time whose messages are over.
         """
         shown = rows[:wanted]
+        over = self._retention.expired_before(view.room)
+        if shown and over is not None and shown[-1].event.origin_server_ts < over:
+            return False
         if shown and not await self._visibility.may_see(view.room, view.user_id, shown[-1]):
             return False
         low = _pos(shown[-1]) if len(shown) == wanted else -_FAR

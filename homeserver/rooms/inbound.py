@@ -459,4 +459,4 @@ class Inbound:
 
 def _is_settled(stored: StoredEvent) -> bool:
     """Whether an event has its place in the graph, and nothing that comes later changes how it was judged."""
-    return stored.state_before is not None and not stored.rejected
+    return stored.purged or (stored.state_before is not None and not stored.rejected)

@@ -9,13 +9,20 @@ what a kick or an unban is.  Specification: client-server API, "Room membership"
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
+from homeserver.errors import (
+    MatrixError,
+    bad_json,
+    forbidden,
+    guest_access_forbidden,
+    invalid_param,
+    not_found,
+)
 from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
@@ -29,6 +36,7 @@ from homeserver.rooms.servers import servers_spoken_of, servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
+from homeserver.storage import guests
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -102,7 +110,8 @@ class Membership:
 
     Everything raises ``NotAllowed`` when the auth rules refuse it, and ``M_FORBIDDEN``
     in a room this server is not in; ``content`` is what the member event is to say
-    beside the membership (``reason``).
+    beside the membership (``reason``).  ``changed(user_id)`` is told where something changes
+    that no event says.
     """
 
     def __init__(
@@ -116,6 +125,7 @@ class Membership:
         profiles: Profiles,
         remote: RemoteMemberships,
         server_name: str,
+        changed: Callable[[str], None],
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -125,6 +135,7 @@ class Membership:
         self._profiles = profiles
         self._remote = remote
         self._server_name = server_name
+        self._changed = changed
         self._restricted = RestrictedJoin(db, states, server_name)
         #: Set once there is what keeps them.
         self.settings: PersonalSettings | None = None
@@ -158,7 +169,10 @@ class Membership:
     ) -> None:
         content = {**await shown_profile(self._profiles, user_id), **content, "membership": "join"}
         room = await self._rooms.find(room_id)
-        if room is not None and self._rooms.is_in(room):
+        if room is None or not self._rooms.is_in(room):
+            # Whether guests may join can only be told from the inside.
+            await self._check_no_guest(user_id)
+        else:
             if await self._join_here(user_id, room_id, content) is not None:
                 return
             residents = () if room.partial is None else (room.partial.resident,)
@@ -180,6 +194,8 @@ class Membership:
             if member is not None and current == "join" and (not rewrite or _says(member, user_id, content)):
                 await room.settle()
                 return member
+            if current != "join" and not room.guests_may_join:
+                await self._check_no_guest(user_id)
             if member is None and room.partial is not None:
                 return None
             if current not in {"join", "invite", "ban"} and self._restricted.applies_to(room):
@@ -189,6 +205,10 @@ class Membership:
                 content = {**content, _AUTHORISER: authoriser}
             written = await self._send.stage(room, Draft(user_id, MEMBER, content, state_key=user_id))
         return (await written)[0]
+
+    async def _check_no_guest(self, user_id: str) -> None:
+        if await guests.is_guest(self._db.read, user_id):
+            raise guest_access_forbidden("Guests may not join this room")
 
     async def leave(self, user_id: str, room_id: str, content: Mapping[str, Any] = _NOTHING) -> None:
         """Leave a room, reject an invite or take back a knock; nothing to do for one who has left.
@@ -318,6 +338,7 @@ class Membership:
         if known.membership in _PRESENT:
             raise MatrixError(400, "M_UNKNOWN", f"{user_id} is in room {room_id}")
         await self._db.write(lambda tx: room_storage.forget(tx, user_id, room.nid))
+        self._changed(user_id)
 
     async def set_member(
         self, sender: str, room_id: str, target: str, content: Mapping[str, Any]

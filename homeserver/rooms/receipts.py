@@ -147,8 +147,8 @@ class Receipts:
         if not may_be_joined(room, await self._states.member(room, user_id)) or origin not in room.servers:
             return None
         stored = await self._events.by_id(event_id)
-        if stored is not None and stored.room_nid != room.nid:
-            return None
+        if stored is not None and (stored.room_nid != room.nid or stored.purged):
+            return None  # what was purged is older than all that can be read
         event_pos = stored.pos if stored is not None and stored.pos is not None else 0
         return Receipt(user_id, READ, thread_id, event_id, event_pos, ts, 0)
 

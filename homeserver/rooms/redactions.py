@@ -43,7 +43,7 @@ class Redactions:
             target = await self._events.by_id(event.redacts)
         if target is None:
             return None, True
-        if target.room_nid != room.nid or target.event.type == "m.room.redaction":
+        if target.room_nid != room.nid or target.event.type == "m.room.redaction" or target.purged:
             return None, False
         return (target if _may_redact(room, event, target.event) else None), False
 

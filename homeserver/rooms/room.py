@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
@@ -21,6 +22,7 @@ from homeserver.storage.rooms import RoomRow, StaleRoomError
 RECENT_EVENTS = 50
 
 MEMBER = "m.room.member"
+GUEST_ACCESS = "m.room.guest_access"
 
 
 class Room:
@@ -128,6 +130,12 @@ class Room:
         value = event.content.get("history_visibility") if event else None
         return value if isinstance(value, str) else "shared"
 
+    @property
+    def guests_may_join(self) -> bool:
+        """Whether guests are let in: only where the room says so."""
+        event = self.state_event(GUEST_ACCESS)
+        return event is not None and event.content.get("guest_access") == "can_join"
+
     def remember(self, stored: StoredEvent) -> None:
         """Put a new timeline event at the end of the recent ones."""
         self.recent.append(stored)
@@ -149,6 +157,11 @@ class Room:
         while self.recent and (self.recent[0].pos or 0) < pos:
             self.recent.popleft()
         self.recent_after = max(self.recent_after, pos - 1)
+
+    def drop(self, nids: Collection[int]) -> None:
+        """Take events out of the recent ones: they are in no timeline any more."""
+        if any(stored.nid in nids for stored in self.recent):
+            self.recent = deque(stored for stored in self.recent if stored.nid not in nids)
 
     def replace(self, stored: StoredEvent) -> None:
         """Put an event's redacted form wherever the event is held."""

@@ -101,6 +101,7 @@ class Timeline:
         server_name: str,
         announce: Announce,
         background: Background,
+        forget_on_leave: bool = False,
     ) -> None:
         self._db = db
         self._keys = keys
@@ -113,6 +114,7 @@ class Timeline:
         self._server_name = server_name
         self._announce = announce
         self._background = background
+        self._forget_on_leave = forget_on_leave
 
     async def append(self, room: Room, addition: Addition, also: Also | None = None) -> StoredEvent:
         """Store one event and announce it; the event is on disk when this returns.
@@ -398,4 +400,7 @@ class Timeline:
         if server == self._server_name:
             # State resolution may leave nothing of a membership: then the user is not in the room any more.
             nid, sender = (change.new.nid, change.new.event.sender) if change.new else (NO_EVENT, user_id)
-            batch.local_memberships.append(LocalMembership(user_id, room.nid, new, nid, sender, pos))
+            forgotten = self._forget_on_leave and old == "join" and new in {"leave", "ban"}
+            batch.local_memberships.append(
+                LocalMembership(user_id, room.nid, new, nid, sender, pos, forgotten=forgotten)
+            )

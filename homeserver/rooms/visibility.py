@@ -15,6 +15,7 @@ import msgspec
 from homeserver.protocol.events import StateKey
 from homeserver.protocol.visibility import may_see_event, visibility_of
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.retention import Retention, is_expired
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.state_store import StateStore
 from homeserver.storage import state as state_storage
@@ -50,11 +51,14 @@ class _History(msgspec.Struct, frozen=True, gc=False):
 class Visibility:
     """Tells what people may see of rooms' histories."""
 
-    def __init__(self, db: Database, keys: Keys, events: EventCache, states: StateStore) -> None:
+    def __init__(
+        self, db: Database, keys: Keys, events: EventCache, states: StateStore, retention: Retention
+    ) -> None:
         self._db = db
         self._keys = keys
         self._events = events
         self._states = states
+        self._retention = retention
 
     async def visible(
         self,
@@ -64,15 +68,16 @@ class Visibility:
         *,
         joined_since: int | None = None,
     ) -> list[SeenEvent]:
-        """Those of the events that a user may see, in the order they came.
+        """Those of the events that a user may see, in the order they came; what is over, nobody may.
 
         ``joined_since`` is a position from which on the user is known to have been joined
         without a break: events that build on it need no look at anything.
         """
         seen: list[SeenEvent] = []
         histories: tuple[_History, _History] | None = None
+        before = self._retention.expired_before(room)
         for stored in events:
-            if not stored.shown or stored.state_before is None:
+            if not stored.shown or stored.state_before is None or is_expired(stored, before):
                 continue
             if joined_since is not None and stored.state_before >= joined_since:
                 seen.append(SeenEvent(stored, _member_after(stored, user_id) or "join"))

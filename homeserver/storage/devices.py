@@ -30,6 +30,7 @@ class AccessToken(msgspec.Struct, frozen=True, gc=False):
     is_admin: bool
     is_locked: bool
     is_suspended: bool
+    is_guest: bool
 
 
 class RefreshToken(msgspec.Struct, frozen=True, gc=False):
@@ -119,7 +120,7 @@ async def access_token(r: Reader, token_hash: bytes) -> AccessToken | None:
     row = await r.fetch_row(
         """
         SELECT t.token_id, t.user_id, t.device_id, t.expires_at, t.refresh_nid, f.replaces_nid,
-               u.is_admin, u.locked, u.suspended
+               u.is_admin, u.locked, u.suspended, u.is_guest
         FROM access_tokens t
         JOIN users u ON u.user_id = t.user_id
         JOIN devices d ON d.user_id = t.user_id AND d.device_id = t.device_id
@@ -130,9 +131,7 @@ async def access_token(r: Reader, token_hash: bytes) -> AccessToken | None:
     )
     if row is None:
         return None
-    return AccessToken(
-        row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), bool(row[7]), bool(row[8])
-    )
+    return AccessToken(row[0], row[1], row[2], row[3], row[4], row[5], *(bool(flag) for flag in row[6:]))
 
 
 async def add_access_token(

@@ -17,6 +17,7 @@ REJECTED = 1
 SOFT_FAILED = 2
 SENT_HERE = 4
 REDACTED = 8
+PURGED = 16
 
 #: The type of events that only merge forks (``rooms/dummy_events.py``).
 DUMMY = "org.matrix.dummy_event"
@@ -31,7 +32,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     nid: int
     room_nid: int
     event: Event
-    #: Stream position; negative for backfilled events; ``None`` for outliers.
+    #: Stream position; negative for backfilled events; ``None`` for outliers and what was purged.
     pos: int | None
     flags: int
     #: References into the room's state (``rooms/state_store.py``); ``None`` for outliers.
@@ -71,7 +72,12 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     @property
     def shown(self) -> bool:
         """Whether clients are told of it at all."""
-        return not (self.hidden or self.event.type == DUMMY)
+        return not (self.flags & (REJECTED | SOFT_FAILED | PURGED) or self.event.type == DUMMY)
+
+    @property
+    def purged(self) -> bool:
+        """Nothing is left of it but its place in the graph."""
+        return bool(self.flags & PURGED)
 
 
 class _Pdu(msgspec.Struct, gc=False):

@@ -175,14 +175,16 @@ def _local(row: Sequence[object]) -> LocalMembership:
 
 
 async def set_local_memberships(tx: Transaction, memberships: Iterable[LocalMembership]) -> None:
-    """Record what local users see of rooms."""
+    """Record what local users see of rooms; a forgotten one stays so for who does not come back."""
     await tx.execute_many(
         """INSERT INTO local_memberships (user_id, room_nid, membership, event_nid, sender, pos, forgotten,
                                           stripped_state)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
            ON CONFLICT (user_id, room_nid) DO UPDATE SET
                membership = excluded.membership, event_nid = excluded.event_nid, sender = excluded.sender,
-               pos = excluded.pos, forgotten = excluded.forgotten,
+               pos = excluded.pos,
+               forgotten = CASE WHEN excluded.membership IN (4, 5) AND local_memberships.forgotten = 1
+                   THEN 1 ELSE excluded.forgotten END,
                stripped_state = excluded.stripped_state""",
         [
             (

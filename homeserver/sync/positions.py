@@ -27,6 +27,10 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
         text = f"{_VERSION}_{self.pos}_{self.ephemeral}"
         return text if self.to_device is None else f"{text}_{self.to_device}"
 
+    def after_events(self, pos: int) -> SyncToken:
+        """The token of a client that has since seen the events up to a position, and nothing else."""
+        return SyncToken(pos, self.ephemeral, self.pos if self.to_device is None else self.to_device)
+
     @classmethod
     def parse(cls, text: str) -> SyncToken:
         """Read a token; raises ``M_INVALID_PARAM`` for anything this server never gave out."""

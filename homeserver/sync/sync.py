@@ -221,7 +221,12 @@ class Sync:
         self, reading: Reading, membership: LocalMembership, sections: dict[str, dict[str, Any]]
     ) -> None:
         room = await self._rooms.by_nid(membership.room_nid)
-        if not reading.request.filter.room.allows_room(room.room_id) or membership.forgotten:
+        request = reading.request
+        if not request.filter.room.allows_room(room.room_id):
+            return
+        # COMPAT: as from Synapse, that the room was left is told once, also where it was forgotten at once.
+        is_news = request.since is not None and membership.pos > request.since_pos
+        if membership.forgotten and (request.full_state or not is_news):
             return
         section: dict[str, Any] | None
         kind = membership.membership

@@ -100,6 +100,7 @@ class Sessions:
             stored.user_id,
             stored.device_id,
             stored.is_admin,
+            stored.is_guest,
             token_id=stored.token_id,
             is_locked=stored.is_locked,
             is_suspended=stored.is_suspended,

@@ -34,7 +34,7 @@ from homeserver.protocol.signing import generate_signing_key
 from homeserver.pushing import wire_pushers
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
-from homeserver.room_actions import wire_room_actions
+from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.single_sign_on import wire_single_sign_on
 from homeserver.sso.sign_on import SingleSignOn
 from homeserver.storage.database import Database, Transaction
@@ -82,6 +82,7 @@ class AccountServer:
         *,
         config: Config | None = None,
         profiles: Profiles | None = None,
+        allow_guests: bool = False,
     ) -> None:
         self._told: dict[str, Any] = (
             {"ways": config.login, "support": config.support, "turn": config.turn} if config else {}
@@ -104,26 +105,29 @@ class AccountServer:
             passwords=Passwords(memory_kib=8, time_cost=1),
             devices=(self.witness, self.ephemeral.to_device, self.encryption.lists, self.pushers),
             remote=self.witness,
+            allow_guests=allow_guests,
             sso_providers=[provider.id for provider in config.sso.providers] if config else (),
         )
         self.people.profiles.memberships = self.witness
         self.accounts = self.people.accounts
         self.sessions = self.people.sessions
         self.contact: Contact | None = None
+        self.actions: RoomActions
         self.client: TestClient[Any, Any]
 
     def routes(self) -> list[Route]:
         """The client-server API."""
         ephemeral, encryption = self.ephemeral, self.encryption
+        self.actions = actions = wire_room_actions(
+            self.core,
+            self.people.profiles,
+            NobodyElse(),
+            identity_servers=self.contact.servers if self.contact else None,
+        )
         api = wire_client_api(
             self.core,
             self.people,
-            actions := wire_room_actions(
-                self.core,
-                self.people.profiles,
-                NobodyElse(),
-                identity_servers=self.contact.servers if self.contact else None,
-            ),
+            actions,
             ephemeral,
             reading := wire_reading(
                 self.core, self.people.push_rules, ephemeral, AskedForHistory(), encryption
@@ -186,6 +190,7 @@ async def account_server(
     tokens: Collection[str] = (),
     *,
     registration_secret: str | None = None,
+    allow_guests: bool = False,
     config: Config | None = None,
     profiles: Profiles | None = None,
 ) -> AsyncIterator[AccountServer]:
@@ -195,7 +200,15 @@ async def account_server(
     registration = (
         Registration(db, clock, mode, tokens) if config is None else registration_policy(core, config)
     )
-    server = AccountServer(core, clock, registration, registration_secret, config=config, profiles=profiles)
+    server = AccountServer(
+        core,
+        clock,
+        registration,
+        registration_secret,
+        config=config,
+        profiles=profiles,
+        allow_guests=allow_guests,
+    )
     async with AsyncExitStack() as closing:
         if config is not None:
             limiter = RateLimiter(config.rate_limits.limits(), clock)

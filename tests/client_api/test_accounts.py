@@ -77,7 +77,7 @@ async def test_a_bad_name_is_refused_before_authentication(server: AccountServer
 
 
 async def test_guests_are_not_served(server: AccountServer) -> None:
-    assert await server.refused("POST", "/register?kind=guest", {}) == (403, "M_FORBIDDEN")
+    assert await server.refused("POST", "/register?kind=guest", {}) == (403, "M_GUEST_ACCESS_FORBIDDEN")
     assert await server.refused("POST", "/register?kind=robot", {}) == (400, "M_INVALID_PARAM")
 
 

@@ -21,6 +21,7 @@ from homeserver.ephemeral import wire_ephemeral
 from homeserver.finding import wire_finding
 from homeserver.people import wire_people
 from homeserver.protocol.filters import Filter
+from homeserver.protocol.retention import Lifetimes
 from homeserver.push.unsubscribing import Unsubscribing
 from homeserver.pushing import wire_pushers
 from homeserver.reading import wire_reading
@@ -159,9 +160,11 @@ class SyncServer:
         self.sync = self.reading.sync
 
     @classmethod
-    async def open(cls, db: Database, *, presence: bool = False) -> SyncServer:
+    async def open(
+        cls, db: Database, *, presence: bool = False, lifetimes: Lifetimes | None = None
+    ) -> SyncServer:
         """A server over ``db``; opened again over the same database it is the server after a restart."""
-        return cls(await World.open(db), presence=presence)
+        return cls(await World.open(db, lifetimes=lifetimes), presence=presence)
 
     def routes(self) -> list[Route]:
         """The client-server API."""

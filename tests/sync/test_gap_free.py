@@ -32,6 +32,7 @@ def history_of(server: SyncServer) -> History:
         states=world.states,
         visibility=server.visibility,
         backfill=NoMoreHistory(),
+        retention=world.core.retention,
     )
 
 
