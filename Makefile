@@ -6,6 +6,7 @@ PYTHON ?= python3
 PORT ?= 8008
 JOBS ?= 2
 BIN := .venv/bin
+JS := tests/clients/js
 
 .PHONY: run test check readme bench clean
 .DELETE_ON_ERROR:
@@ -13,7 +14,7 @@ BIN := .venv/bin
 run: .venv/installed
 	@$(BIN)/inglenook quickstart data --port $(PORT)
 
-test: .venv/installed-test .venv-synapse/tried postgresql check
+test: .venv/installed-test .venv-synapse/tried $(JS)/node_modules/tried postgresql check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
 
 check: .venv/installed-test
@@ -30,7 +31,7 @@ bench: .venv/installed-test .venv-synapse/tried
 
 # Leaves data/ (the server's own) alone.
 clean:
-	rm -rf .venv .venv-synapse build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-synapse $(JS)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -53,3 +54,6 @@ postgresql:
 
 .venv-synapse/tried:
 	@.ci/synapse $(PYTHON)
+
+$(JS)/node_modules/tried: $(JS)/package-lock.json
+	@.ci/matrix-js-sdk

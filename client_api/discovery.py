@@ -18,8 +18,9 @@ SPEC_VERSIONS = (
     *(f"v1.{minor}" for minor in range(1, 20)),
 )  # fmt: skip
 
-#: What clients ask for by the names it had before it was specified.
+#: What is served before it is specified, and what clients ask for by the names it had before it was.
 UNSTABLE_FEATURES = {
+    "org.matrix.msc3814": True,
     "org.matrix.msc4155": True,
     "org.matrix.msc4380": True,
     "org.matrix.msc4380.stable": True,

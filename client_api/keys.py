@@ -9,7 +9,7 @@ import msgspec
 from homeserver.e2e.claims import KeyClaims
 from homeserver.e2e.cross_signing import CrossSigning
 from homeserver.e2e.queries import KeyQueries
-from homeserver.e2e.uploads import KeyUploads
+from homeserver.e2e.uploads import KeyUploads, new_keys
 from homeserver.errors import bad_json, forbidden
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.sync import Sync
@@ -69,14 +69,14 @@ class KeysApi:
         requester, wanted = request.requester, request.decode(_Upload)
         if requester.device_id is None:
             raise forbidden("Only a device has keys")
-        counts = await self._uploads.upload(
+        keys = new_keys(
             requester.user_id,
             requester.device_id,
             device_keys=wanted.device_keys,
             one_time_keys=wanted.one_time_keys or {},
             fallback_keys=wanted.fallback_keys or {},
         )
-        return {"one_time_key_counts": counts}
+        return {"one_time_key_counts": await self._uploads.upload(keys)}
 
     async def query(self, request: Request) -> Reply:
         """``POST /keys/query``."""

@@ -11,6 +11,7 @@ from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
 from client_api.calls import CallsApi
+from client_api.dehydration import DehydratedDeviceApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -19,6 +20,7 @@ from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
 from client_api.guests import open_to_guests
+from client_api.key_backup import KeyBackupApi
 from client_api.keys import KeysApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
@@ -75,6 +77,8 @@ class ClientApi:
     ephemeral: EphemeralApi
     to_device: ToDeviceApi
     keys: KeysApi
+    key_backup: KeyBackupApi
+    dehydrated: DehydratedDeviceApi
     media: MediaApi
     public_rooms: PublicRoomsApi
     spaces: SpacesApi
@@ -99,6 +103,8 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_login_rows(api),
         *_address_rows(api),
         *_user_rows(api),
+        *_key_backup_rows(api.key_backup),
+        *_dehydrated_device_rows(api.dehydrated),
         *_room_rows(api),
         *_event_stream_rows(api),
         *_relation_rows(api),
@@ -237,6 +243,42 @@ def _user_rows(api: ClientApi) -> list[Route]:
         Route("POST", "/_matrix/client/v3/keys/device_signing/upload", api.keys.upload_signing_keys),
         Route("POST", "/_matrix/client/v3/keys/signatures/upload", api.keys.upload_signatures),
         Route("GET", "/_matrix/client/v3/sync", api.sync.sync),
+    ]
+
+
+def _key_backup_rows(backup: KeyBackupApi) -> list[Route]:
+    versions, keys = "/_matrix/client/v3/room_keys/version", "/_matrix/client/v3/room_keys/keys"
+    version, room, session = (
+        f"{versions}/{{version}}",
+        f"{keys}/{{roomId}}",
+        f"{keys}/{{roomId}}/{{sessionId}}",
+    )
+    return [
+        Route("POST", versions, backup.create),
+        Route("GET", versions, backup.current),
+        Route("GET", version, backup.backup),
+        Route("PUT", version, backup.update),
+        Route("DELETE", version, backup.delete),
+        Route("PUT", keys, backup.add_all),
+        Route("GET", keys, backup.all),
+        Route("DELETE", keys, backup.remove),
+        Route("PUT", room, backup.add_to_room),
+        Route("GET", room, backup.of_room),
+        Route("DELETE", room, backup.remove),
+        Route("PUT", session, backup.add_session),
+        Route("GET", session, backup.of_session),
+        Route("DELETE", session, backup.remove),
+    ]
+
+
+def _dehydrated_device_rows(dehydrated: DehydratedDeviceApi) -> list[Route]:
+    path = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
+    return [
+        Route("PUT", path, dehydrated.put),
+        Route("GET", path, dehydrated.device),
+        Route("DELETE", path, dehydrated.delete),
+        Route("GET", f"{path}/{{device_id}}/events", dehydrated.events),
+        Route("POST", f"{path}/{{device_id}}/events", dehydrated.events_as_before),
     ]
 
 

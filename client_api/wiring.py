@@ -6,6 +6,7 @@ from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
 from client_api.calls import CallsApi
+from client_api.dehydration import DehydratedDeviceApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -13,6 +14,7 @@ from client_api.ephemeral import EphemeralApi
 from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
+from client_api.key_backup import KeyBackupApi
 from client_api.keys import KeysApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
@@ -44,6 +46,7 @@ from homeserver.contact import Contact
 from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
+from homeserver.e2e.dehydration import DehydratedDevices
 from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
@@ -148,6 +151,16 @@ def wire_client_api(
             cross_signing=encryption.cross_signing,
             confirmation=people.confirmation,
             sync=reading.sync,
+        ),
+        key_backup=KeyBackupApi(encryption.backups),
+        dehydrated=DehydratedDeviceApi(
+            DehydratedDevices(
+                db=core.db,
+                clock=core.clock,
+                uploads=encryption.uploads,
+                observers=(ephemeral.to_device, encryption.lists),
+                position=lambda: core.notifier.position,
+            )
         ),
         media=MediaApi(
             uploads=content.uploads,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeserver.core import Core
+from homeserver.e2e.backup import KeyBackups
 from homeserver.e2e.changes import KeyChanges
 from homeserver.e2e.claims import KeyClaims
 from homeserver.e2e.cross_signing import CrossSigning
@@ -35,6 +36,7 @@ class Encryption:
     claims: KeyClaims
     queries: KeyQueries
     cross_signing: CrossSigning
+    backups: KeyBackups
 
     async def start(self) -> None:
         """Go on with what was left undone."""
@@ -93,4 +95,5 @@ def wire_encryption(
         ),
         queries=queries,
         cross_signing=CrossSigning(db=core.db, changes=changes, lists=lists, queries=queries),
+        backups=KeyBackups(core.db),
     )

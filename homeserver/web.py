@@ -92,13 +92,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A reply that is sent in pieces, ``length`` bytes in all; it carries no header but ``headers``.
+    """A reply that is sent in pieces, ``length`` bytes in all (``None``: nobody knows before the end).
+
+    It carries no header but ``headers``.
 
     An error before the first piece is answered as any other; after that the connection is cut.
     """
 
     pieces: AsyncGenerator[bytes, None]
-    length: int
+    length: int | None
     headers: Mapping[str, str]
     status: int = 200
 
@@ -410,7 +412,7 @@ def _too_large(bound: int) -> MatrixError:
 async def _sent(http: web.BaseRequest, reply: Stream) -> web.StreamResponse:
     """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
     response = web.StreamResponse(status=reply.status, headers={**CORS_HEADERS, **reply.headers})
-    if reply.status != 304:
+    if reply.status != 304 and reply.length is not None:
         response.content_length = reply.length
     async with aclosing(reply.pieces) as pieces:
         if http.method == "HEAD" or reply.length == 0:

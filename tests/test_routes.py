@@ -43,6 +43,12 @@ BEYOND_THE_LIST |= {
     ("GET", "/_matrix/key/v2/query/{serverName}/{keyId}"): "older servers name a key",
 }
 
+_DEHYDRATED = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
+BEYOND_THE_LIST |= {
+    **{(method, _DEHYDRATED): "MSC3814, which is not in it yet" for method in ("PUT", "GET", "DELETE")},
+    ("GET", f"{_DEHYDRATED}/{{device_id}}/events"): "MSC3814, which is not in it yet",
+    ("POST", f"{_DEHYDRATED}/{{device_id}}/events"): "as MSC3814 had it before",
+}
 _UNSTABLE = "/_matrix/client/unstable"
 BEYOND_THE_LIST |= {
     ("GET", "/_inglenook/sso/oidc/callback"): "where providers of single sign-on send people back to",
@@ -132,6 +138,20 @@ POST /_matrix/client/v3/keys/claim
 GET /_matrix/client/v3/keys/changes
 POST /_matrix/client/v3/keys/device_signing/upload
 POST /_matrix/client/v3/keys/signatures/upload
+POST /_matrix/client/v3/room_keys/version
+GET /_matrix/client/v3/room_keys/version
+GET /_matrix/client/v3/room_keys/version/{version}
+PUT /_matrix/client/v3/room_keys/version/{version}
+DELETE /_matrix/client/v3/room_keys/version/{version}
+PUT /_matrix/client/v3/room_keys/keys
+GET /_matrix/client/v3/room_keys/keys
+DELETE /_matrix/client/v3/room_keys/keys
+PUT /_matrix/client/v3/room_keys/keys/{roomId}
+GET /_matrix/client/v3/room_keys/keys/{roomId}
+DELETE /_matrix/client/v3/room_keys/keys/{roomId}
+PUT /_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}
+GET /_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}
+DELETE /_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}
 GET /_matrix/client/v1/media/config
 GET /_matrix/client/v1/media/download/{serverName}/{mediaId}
 GET /_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
 import orjson
 
 from homeserver.clock import Clock
@@ -30,6 +31,37 @@ _MAX_FALLBACK_KEYS = 16
 _CLAIMED_KEPT_MS = 7 * 24 * 3600 * 1000
 
 
+class NewKeys(msgspec.Struct, frozen=True, gc=False):
+    """What a device uploads, checked; ``identity`` is JSON."""
+
+    user_id: str
+    device_id: str
+    identity: str | None
+    one_time: list[NewKey]
+    fallback: list[NewKey]
+
+
+def new_keys(
+    user_id: str,
+    device_id: str,
+    *,
+    device_keys: Mapping[str, Any] | None,
+    one_time_keys: Mapping[str, Any],
+    fallback_keys: Mapping[str, Any],
+) -> NewKeys:
+    """Check keys; ``M_BAD_JSON`` for what is not keys of this device, ``M_TOO_LARGE`` for too many."""
+    try:
+        return NewKeys(
+            user_id,
+            device_id,
+            None if device_keys is None else check_device_keys(device_keys, user_id, device_id),
+            _new_keys(one_time_keys, MAX_ONE_TIME_KEYS),
+            _new_keys(fallback_keys, _MAX_FALLBACK_KEYS),
+        )
+    except BadKey as error:
+        raise bad_json(f"Not a key: {error}") from error
+
+
 class KeyUploads:
     """Stores the keys of local devices."""
 
@@ -39,45 +71,40 @@ class KeyUploads:
         self._counts = counts
         self._clock = clock
 
-    async def upload(
-        self,
-        user_id: str,
-        device_id: str,
-        *,
-        device_keys: Mapping[str, Any] | None,
-        one_time_keys: Mapping[str, Any],
-        fallback_keys: Mapping[str, Any],
-    ) -> dict[str, int]:
+    async def upload(self, keys: NewKeys) -> dict[str, int]:
         """Store keys of a device; how many one-time keys of each algorithm it has then.
 
-        Raises ``M_BAD_JSON`` for what is not such keys, 400 ``M_UNKNOWN`` for a key id that
-        stands for another key already, ``M_TOO_LARGE`` for too many, ``M_FORBIDDEN``
-        for a device whose id is a cross-signing key.
+        Raises as ``store``.
         """
-        try:
-            identity = None if device_keys is None else check_device_keys(device_keys, user_id, device_id)
-            fresh = _new_keys(one_time_keys, MAX_ONE_TIME_KEYS)
-            fallback = _new_keys(fallback_keys, _MAX_FALLBACK_KEYS)
-        except BadKey as error:
-            raise bad_json(f"Not a key: {error}") from error
-
-        async def store(tx: Transaction) -> bool:
-            if await devices.device(tx, user_id, device_id) is None:
-                raise not_found("There is no such device")
-            await _store_one_time_keys(tx, user_id, device_id, fresh)
-            await _store_fallback_keys(tx, user_id, device_id, fallback)
-            if identity is None or identity == await e2e_keys.device_keys(tx, user_id, device_id):
-                return False
-            await _check_device_id(tx, user_id, device_id)
-            await e2e_keys.set_device_keys(tx, user_id, device_id, identity)
-            await self._lists.record(tx, user_id, [device_id], [])
-            return True
-
-        changed = await self._db.write(store)
-        self._counts.forget([(user_id, device_id)])
+        user_id, device_id = keys.user_id, keys.device_id
+        changed = await self._db.write(partial(self.store, keys=keys))
+        self.stored(keys)
         if changed:
             await self._lists.devices_changed(user_id, [device_id], [])
         return (await self._counts.of(user_id, device_id)).one_time_keys
+
+    async def store(self, tx: Transaction, keys: NewKeys) -> bool:
+        """Part of a transaction: store keys; whether the identity keys are others than before.
+
+        Raises 400 ``M_UNKNOWN`` for a key id that stands for another key already,
+        ``M_TOO_LARGE`` for too many, ``M_FORBIDDEN`` for a device whose id is a
+        cross-signing key, ``M_NOT_FOUND`` without the device.
+        """
+        user_id, device_id, identity = keys.user_id, keys.device_id, keys.identity
+        if await devices.device(tx, user_id, device_id) is None:
+            raise not_found("There is no such device")
+        await _store_one_time_keys(tx, user_id, device_id, keys.one_time)
+        await _store_fallback_keys(tx, user_id, device_id, keys.fallback)
+        if identity is None or identity == await e2e_keys.device_keys(tx, user_id, device_id):
+            return False
+        await _check_device_id(tx, user_id, device_id)
+        await e2e_keys.set_device_keys(tx, user_id, device_id, identity)
+        await self._lists.record(tx, user_id, [device_id], [])
+        return True
+
+    def stored(self, keys: NewKeys) -> None:
+        """What ``store`` wrote is on disk."""
+        self._counts.forget([(keys.user_id, keys.device_id)])
 
     async def forget_claimed(self) -> None:
         """Forget which keys were given out long ago.  To be called now and then."""

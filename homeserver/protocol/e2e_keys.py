@@ -119,7 +119,7 @@ def check_device_keys(keys: Mapping[str, Any], user_id: str, device_id: str) -> 
 
     Signatures may be missing: clients reject such keys, and say so better than a server could.
     """
-    if keys.get("user_id") != user_id or keys.get("device_id") != device_id:
+    if keys.get("user_id") != user_id or keys.get("device_id") != device_id or not is_name(device_id):
         raise BadKey("'user_id' and 'device_id' must be those of the device")
     algorithms = keys.get("algorithms")
     if not isinstance(algorithms, list) or not all(isinstance(each, str) for each in algorithms):

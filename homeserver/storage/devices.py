@@ -73,6 +73,17 @@ async def device_ids(r: Reader, user_id: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+async def device_ids_of(r: Reader, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The ids of the devices of some users, by user."""
+    rows = await r.fetch_in(
+        "SELECT user_id, device_id FROM devices WHERE user_id IN $1 ORDER BY user_id, device_id", user_ids
+    )
+    found: dict[str, list[str]] = {}
+    for user_id, device_id in rows:
+        found.setdefault(user_id, []).append(device_id)
+    return found
+
+
 async def add(tx: Transaction, user_id: str, device_id: str, *, display_name: str | None, now: int) -> bool:
     """Store a device; whether it is new.  A known one keeps its name."""
     added = await tx.execute(
@@ -100,11 +111,14 @@ async def rename(tx: Transaction, user_id: str, device_id: str, display_name: st
 
 
 async def remove(tx: Transaction, user_id: str, device_ids: Sequence[str]) -> list[str]:
-    """Delete devices with their tokens; the ids of those that were there."""
+    """Delete devices with their tokens, and what one left to be used again; the ids of those there were."""
     removed = []
     for device_id in device_ids:
         if await tx.execute("DELETE FROM devices WHERE user_id = $1 AND device_id = $2", user_id, device_id):
             removed.append(device_id)
+            await tx.execute(
+                "DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2", user_id, device_id
+            )
         await remove_tokens(tx, user_id, device_id)
     return removed
 

@@ -15,15 +15,18 @@ async def add(tx: Transaction, messages: Iterable[tuple[str, str, str]], pos: in
     )
 
 
-async def waiting(r: Reader, user_id: str, device_id: str, upto: int, limit: int) -> list[tuple[int, str]]:
-    """``(pos, message JSON)`` of a device's messages at or before ``upto``, oldest first."""
+async def waiting(
+    r: Reader, user_id: str, device_id: str, upto: int, limit: int, *, after: int = 0
+) -> list[tuple[int, str]]:
+    """``(pos, message JSON)`` of a device's messages after one position, up to another, oldest first."""
     rows = await r.fetch(
         """SELECT pos, message FROM to_device
-           WHERE user_id = $1 AND device_id = $2 AND pos <= $3 ORDER BY pos LIMIT $4""",
+           WHERE user_id = $1 AND device_id = $2 AND pos <= $3 AND pos > $5 ORDER BY pos LIMIT $4""",
         user_id,
         device_id,
         upto,
         limit,
+        after,
     )
     return [(row[0], row[1]) for row in rows]
 

@@ -52,6 +52,8 @@ _MAX_PRESENCE_CANDIDATES = 5_000
 _ROOMS_AT_ONCE = 10
 
 _PUSH_RULES = "m.push_rules"
+#: Turns of the event loop from an announcement to the reply to who caused it: two, and some more to be safe.
+_TURNS_TO_ANSWER = 5
 
 
 class Sync:
@@ -129,7 +131,8 @@ class Sync:
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or self._notifier.closing:
                     return response
-                await waiter.wait(remaining)
+                if await waiter.wait(remaining):
+                    await _let_senders_be_answered()
                 waiter.reset((await self._memberships.of(request.user_id)).joined)
 
     async def _collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
@@ -320,3 +323,13 @@ class Sync:
 
 def _to_device_position(token: SyncToken) -> int:
     return token.pos if token.to_device is None else token.to_device
+
+
+async def _let_senders_be_answered() -> None:
+    """Let go on whoever wrote what has just been announced, up to their reply.
+
+    COMPAT: matrix-js-sdk takes a message in a thread for lost that comes in a sync before
+    the reply to its own request.
+    """
+    for _ in range(_TURNS_TO_ANSWER):
+        await asyncio.sleep(0)

@@ -18,6 +18,7 @@ from homeserver.protocol.third_party_ids import canonical_address
 from homeserver.storage import (
     account_data,
     filters,
+    key_backup,
     profiles,
     registration_tokens,
     third_party_ids,
@@ -184,6 +185,7 @@ class Accounts:
             if erase:
                 await account_data.remove_all(tx, user_id)
                 await filters.remove_all(tx, user_id)
+                await key_backup.remove_all(tx, user_id)
 
         await self._db.write(end)
         self._tell(user_id)

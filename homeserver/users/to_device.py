@@ -210,8 +210,9 @@ def _edu_content(sender: str, type_: str, messages: Messages) -> dict[str, Any]:
 
 async def _store(tx: Transaction, pos: int, sender: str, type_: str, messages: Messages) -> None:
     rows = []
+    known = await device_storage.device_ids_of(tx, list(messages))
     for user_id, by_device in messages.items():
-        for device_id in await device_storage.device_ids(tx, user_id):
+        for device_id in known.get(user_id, ()):
             content = by_device.get(device_id, by_device.get(ALL_DEVICES))
             if content is not None:
                 message = _message(type_, sender, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -210,3 +211,29 @@ async def test_members_now_and_then(rooms: RoomServer) -> None:
     assert await members(membership="join", at=then) == {alice, bob}
     reply = await rooms.get(alice, path(room, "joined_members"))
     assert reply == {"joined": {alice: {"display_name": "Alice", "avatar_url": ""}}}
+
+
+async def test_a_sender_has_the_reply_before_their_sync_tells_of_the_event(
+    rooms: RoomServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = rooms.world.user("alice")
+    room = await rooms.world.public_room(alice)
+    since = (await rooms.get(alice, "/sync"))["next_batch"]
+    answered: list[str] = []
+    notifier, waiting = rooms.sync_server.notifier, asyncio.Event()
+    add = notifier.add
+    monkeypatch.setattr(notifier, "add", lambda *args: (add(*args), waiting.set()))
+
+    async def sync() -> None:
+        reply = await rooms.get(alice, "/sync", since=since, timeout="10000")
+        assert reply["rooms"]["join"]
+        answered.append("sync")
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(sync())
+        await waiting.wait()
+        body = {"msgtype": "m.text", "body": "x"}
+        await rooms.call(alice, "PUT", f"/rooms/{segment(room.room_id)}/send/m.room.message/t", body)
+        answered.append("send")
+
+    assert answered == ["send", "sync"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.e2e.uploads import new_keys
 from homeserver.errors import RemoteError
 from homeserver.storage import remote_devices, users
 from homeserver.storage.database import Transaction
@@ -102,13 +103,14 @@ class Person:
         """A new device that uploads its keys, and as many one-time keys as have numbers."""
         await self.sessions.log_in(self.user_id, device_id=device_id, display_name=f"{device_id} of mine")
         device = self.devices[device_id] = Device(self.user_id, device_id)
-        await self.encryption.uploads.upload(
+        uploaded = new_keys(
             self.user_id,
             device_id,
             device_keys=device.keys(),
             one_time_keys=device.one_time_keys(*keys),
             fallback_keys={},
         )
+        await self.encryption.uploads.upload(uploaded)
         return device
 
     async def log_out(self, device_id: str) -> None:
