@@ -14,7 +14,7 @@ from homeserver.users.confirmation import Confirmation
 from homeserver.users.interactive_auth import Operation
 from homeserver.users.last_seen import LastSeen
 from homeserver.users.sessions import Sessions
-from homeserver.web import Reply, Request
+from homeserver.web import Json, Reply, Request
 
 _MAX_DEVICES = 1_000
 
@@ -44,9 +44,12 @@ class DeviceApi:
         return _as_json(device, user_id, (await self._last_seen.of(user_id)).get(device.device_id))
 
     async def rename_device(self, request: Request) -> Reply:
-        """``PUT /devices/{deviceId}``."""
+        """``PUT /devices/{deviceId}``; an application service makes a new device so."""
         wanted = request.decode(_Name)
         user_id, device_id = request.requester.user_id, request.params["deviceId"]
+        if request.requester.appservice is not None:
+            is_new = await self._sessions.put_device(user_id, device_id, wanted.display_name)
+            return Json(b"{}", 201 if is_new else 200)
         await self._sessions.device(user_id, device_id)
         if wanted.display_name is not None:
             await self._sessions.rename_device(user_id, device_id, wanted.display_name)
@@ -71,7 +74,8 @@ class DeviceApi:
     async def _delete(self, request: Request, endpoint: str, device_ids: Sequence[str]) -> Reply:
         user_id = request.requester.user_id
         body = request.json(empty_ok=True)
-        await self._confirmation.confirm(Operation(endpoint, user_id), body)
+        if request.requester.appservice is None:
+            await self._confirmation.confirm(Operation(endpoint, user_id), body)
         await self._sessions.log_out(user_id, device_ids)
         return {}
 

@@ -105,7 +105,7 @@ class KeysApi:
             "user_signing": wanted.user_signing_key,
         }
         new = await self._cross_signing.check_keys(user_id, contents)
-        if new.authentication_needed:
+        if new.authentication_needed and request.requester.appservice is None:
             operation = Operation("POST /keys/device_signing/upload", user_id)
             await self._confirmation.confirm(operation, request.json())
         await self._cross_signing.store_keys(user_id, new)

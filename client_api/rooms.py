@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from homeserver.appservices.services import AppServices
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership
@@ -21,16 +22,28 @@ class RoomsApi:
     """Endpoints about whole rooms."""
 
     def __init__(
-        self, create: CreateRoom, upgrade: UpgradeRoom, membership: Membership, directory: Directory
+        self,
+        create: CreateRoom,
+        upgrade: UpgradeRoom,
+        membership: Membership,
+        directory: Directory,
+        *,
+        services: AppServices,
+        server_name: str,
     ) -> None:
         self._create = create
         self._upgrade = upgrade
         self._membership = membership
         self._directory = directory
+        self._services = services
+        self._server_name = server_name
 
     async def create_room(self, request: Request) -> Reply:
         """``POST /createRoom``."""
         wish = request.decode(NewRoom)
+        if wish.room_alias_name:
+            service = self._services.by_id.get(request.requester.appservice or "")
+            self._services.check_alias(f"#{wish.room_alias_name}:{self._server_name}", service)
         return {"room_id": await self._create.create(request.requester.user_id, wish)}
 
     async def upgrade_room(self, request: Request) -> Reply:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
+from client_api.appservices import AppServicesApi
 from client_api.calls import CallsApi
 from client_api.dehydration import DehydratedDeviceApi
 from client_api.devices import DeviceApi
@@ -41,6 +42,7 @@ from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sso import SsoApi
 from client_api.sync import SyncApi
+from client_api.third_party import ThirdPartyApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
 from client_api.unsubscribing import UnsubscribingApi
@@ -84,6 +86,8 @@ class ClientApi:
     spaces: SpacesApi
     moments: MomentsApi
     openid: OpenIdApi
+    appservices: AppServicesApi
+    third_party: ThirdPartyApi
     event_streams: EventStreamsApi
     administration: AdministrationApi
     calls: CallsApi
@@ -110,6 +114,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_relation_rows(api),
         *_pusher_rows(api),
         *media_rows(api.media),
+        *_appservice_rows(api),
         *_contact_rows(api),
     ]
     return open_to_guests(rows)
@@ -122,11 +127,23 @@ def _account_rows(api: ClientApi) -> list[Route]:
         Route("GET", "/_matrix/client/versions", discovery.versions, _PUBLIC),
         Route("GET", "/_matrix/client/v3/capabilities", discovery.capabilities),
         Route("GET", "/_matrix/client/v3/login", sessions.login_flows, _PUBLIC),
-        Route("POST", "/_matrix/client/v3/login", sessions.log_in, _PUBLIC, "login"),
+        Route(
+            "POST",
+            "/_matrix/client/v3/login",
+            api.appservices.logging_in(sessions.log_in),
+            _PUBLIC,
+            "login",
+        ),
         Route("POST", "/_matrix/client/v3/logout", sessions.log_out, for_locked=True),
         Route("POST", "/_matrix/client/v3/logout/all", sessions.log_out_everywhere, for_locked=True),
         Route("POST", "/_matrix/client/v3/refresh", sessions.refresh, _PUBLIC, "login"),
-        Route("POST", "/_matrix/client/v3/register", accounts.register, _PUBLIC, "registration"),
+        Route(
+            "POST",
+            "/_matrix/client/v3/register",
+            api.appservices.registering(accounts.register),
+            _PUBLIC,
+            "registration",
+        ),
         Route(
             "GET",
             "/_matrix/client/v3/register/available",
@@ -425,4 +442,19 @@ def media_rows(media: MediaApi) -> list[Route]:
         Route("GET", f"{old}/download/{mxc}", media.download, _MAYBE, limit),
         Route("GET", f"{old}/download/{mxc}/{{fileName}}", media.download, _MAYBE, limit),
         Route("GET", f"{old}/thumbnail/{mxc}", media.thumbnail, _MAYBE, limit),
+    ]
+
+
+def _appservice_rows(api: ClientApi) -> list[Route]:
+    networks, services = "/_matrix/client/v3/thirdparty", api.appservices
+    directory = "/_matrix/client/v3/directory/list/appservice/{networkId}/{roomId}"
+    return [
+        Route("POST", "/_matrix/client/v1/appservice/{appserviceId}/ping", services.ping),
+        Route("PUT", directory, services.set_visibility),
+        Route("GET", f"{networks}/protocols", api.third_party.protocols),
+        Route("GET", f"{networks}/protocol/{{protocol}}", api.third_party.protocol),
+        Route("GET", f"{networks}/location", api.third_party.about_alias),
+        Route("GET", f"{networks}/location/{{protocol}}", api.third_party.locations),
+        Route("GET", f"{networks}/user", api.third_party.about_user),
+        Route("GET", f"{networks}/user/{{protocol}}", api.third_party.users),
     ]

@@ -17,6 +17,8 @@ from homeserver.storage.events import StoredEvent
 from homeserver.web import Reply, Request
 
 _REDACTION = "m.room.redaction"
+#: The largest integer of canonical JSON.
+_LATEST = 2**53 - 1
 
 
 class SendApi:
@@ -73,13 +75,16 @@ class SendApi:
         if request.requester.is_suspended and not leaves:
             raise user_suspended()
         if type_ == MEMBER:
-            stored = await self._membership.set_member(sender, room_id, state_key, content)
+            stored = await self._membership.set_member(
+                sender, room_id, state_key, content, origin_server_ts=_time(request)
+            )
             return {"event_id": stored.id}
         if type_ == _REDACTION:
             raise invalid_param("A redaction is not a state event")
         if type_ == CANONICAL_ALIAS and not state_key:
             await self._directory.check_canonical_alias(room_id, content)
-        stored = await self._send.send(room_id, Draft(sender, type_, content, state_key=state_key))
+        draft = Draft(sender, type_, content, state_key=state_key, origin_server_ts=_time(request))
+        stored = await self._send.send(room_id, draft)
         return {"event_id": stored.id}
 
     async def _message(
@@ -89,7 +94,7 @@ class SendApi:
             return await self._redact(request, content.pop("redacts", None), content, also)
         if request.requester.is_suspended:
             raise user_suspended()
-        draft = Draft(request.requester.user_id, type_, content)
+        draft = Draft(request.requester.user_id, type_, content, origin_server_ts=_time(request))
         room_id = request.params["roomId"]
         async with self._related.checked(room_id, draft):
             return await self._send.send(room_id, draft, also)
@@ -115,6 +120,16 @@ class SendApi:
             requester.user_id, requester.device_id or "", scope, txn_id, send
         )
         return {"event_id": event_id}
+
+
+def _time(request: Request) -> int | None:
+    """When an application service says that its event was sent (spec: "Timestamp massaging")."""
+    if request.requester.appservice is None or "ts" not in request.query:
+        return None
+    ts = request.query_int("ts", 0, maximum=_LATEST + 1)
+    if ts > _LATEST:
+        raise invalid_param("'ts' is not a time that an event may have")
+    return ts
 
 
 def _type(request: Request) -> str:

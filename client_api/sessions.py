@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from client_api.accounts import login_reply, refreshed_reply
+from homeserver.appservices.accounts import APPLICATION_SERVICE
 from homeserver.config.login import Login as Ways
 from homeserver.errors import MatrixError, missing_param
 from homeserver.users.accounts import Accounts
@@ -69,6 +70,7 @@ class SessionApi:
             flows.append({"type": TOKEN, "get_login_token": True})
         elif self._identity_providers:
             flows.append({"type": TOKEN})
+        flows.append({"type": APPLICATION_SERVICE})
         return {"flows": flows}
 
     async def log_in(self, request: Request) -> Reply:

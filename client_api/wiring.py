@@ -5,6 +5,7 @@ from __future__ import annotations
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
+from client_api.appservices import AppServicesApi
 from client_api.calls import CallsApi
 from client_api.dehydration import DehydratedDeviceApi
 from client_api.devices import DeviceApi
@@ -36,10 +37,12 @@ from client_api.shared_secret import SharedSecretApi
 from client_api.spaces import SpacesApi
 from client_api.sso import SsoApi
 from client_api.sync import SyncApi
+from client_api.third_party import ThirdPartyApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
 from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
+from homeserver.application_services import ApplicationServices
 from homeserver.config.login import Login
 from homeserver.config.surroundings import Support, Turn
 from homeserver.contact import Contact
@@ -76,6 +79,7 @@ def wire_client_api(
     encryption: Encryption,
     content: ContentRepository,
     finding: Finding,
+    application_services: ApplicationServices,
     pushers: Pushers,
     unsubscribing: Unsubscribing | None = None,
     public_base_url: str | None,
@@ -130,8 +134,15 @@ def wire_client_api(
         pushers=PushersApi(pushers, reading.notifications),
         unsubscribing=UnsubscribingApi(unsubscribing),
         sync=SyncApi(core.db, reading.sync),
-        rooms=RoomsApi(actions.create, actions.upgrade, actions.membership, actions.directory),
-        directory=DirectoryApi(actions.directory),
+        rooms=RoomsApi(
+            actions.create,
+            actions.upgrade,
+            actions.membership,
+            actions.directory,
+            services=application_services.services,
+            server_name=core.server_name,
+        ),
+        directory=DirectoryApi(actions.directory, application_services.services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
         send=SendApi(
             send=core.send,
@@ -172,6 +183,15 @@ def wire_client_api(
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
+        appservices=AppServicesApi(
+            services=application_services.services,
+            accounts=application_services.accounts,
+            sessions=people.sessions,
+            client=application_services.client,
+            networks=application_services.networks,
+            traffic=application_services.traffic,
+        ),
+        third_party=ThirdPartyApi(application_services.third_party),
         event_streams=EventStreamsApi(
             stream=reading.event_stream,
             initial=reading.initial_sync,

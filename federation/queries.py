@@ -5,6 +5,7 @@ Specification: server-server API, "Querying for information", "Server Implementa
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from homeserver.errors import MatrixError, invalid_param, not_found
@@ -23,17 +24,33 @@ class LocalProfiles(Protocol):
         ...
 
 
+async def provides_none(_room_alias: str) -> bool:
+    """For servers where nobody makes rooms when they are asked for."""
+    return False
+
+
 class Queries:
-    """The endpoints that answer questions."""
+    """The endpoints that answer questions.
+
+    ``provides_alias`` is asked for an alias that leads nowhere; it may lead somewhere then.
+    """
 
     def __init__(
-        self, *, db: Database, rooms: Rooms, profiles: LocalProfiles, server_name: str, version: str
+        self,
+        *,
+        db: Database,
+        rooms: Rooms,
+        profiles: LocalProfiles,
+        server_name: str,
+        version: str,
+        provides_alias: Callable[[str], Awaitable[bool]] = provides_none,
     ) -> None:
         self._db = db
         self._rooms = rooms
         self._profiles = profiles
         self._server_name = server_name
         self._version = version
+        self._provides_alias = provides_alias
 
     async def directory(self, request: Request) -> Reply:
         """``GET /query/directory``."""
@@ -41,6 +58,8 @@ class Queries:
         if not is_room_alias(room_alias) or server_name_of(room_alias) != self._server_name:
             raise invalid_param("'room_alias' is not an alias of this server")
         found = await room_storage.alias(self._db.read, room_alias)
+        if found is None and await self._provides_alias(room_alias):
+            found = await room_storage.alias(self._db.read, room_alias)
         if found is None:
             raise not_found("Room alias not found")
         room = await self._rooms.find(found[0])

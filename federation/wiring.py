@@ -29,7 +29,7 @@ from federation.media_routes import MediaRoutes
 from federation.notary import Notary
 from federation.openid import OpenIdEndpoint
 from federation.published_keys import VerifyKey
-from federation.queries import LocalProfiles, Queries
+from federation.queries import LocalProfiles, Queries, provides_none
 from federation.remote_rooms import FederationRooms
 from federation.routes import routes
 from federation.sender import Sender
@@ -223,11 +223,13 @@ async def open_federation_api(
     edu_receivers: Mapping[str, ReceiveEdu],
     content: ContentRepository,
     version: str,
+    provides_alias: Callable[[str], Awaitable[bool]] = provides_none,
     patience: float = PATIENCE_SECONDS,
 ) -> list[Route]:
     """The server-server API, going on with what was received and not yet taken in.
 
-    ``patience`` is as ``Transactions`` has it; ``lists_rooms``: others see the published rooms.
+    ``patience`` is as ``Transactions`` has it, ``provides_alias`` as ``Queries``;
+    ``lists_rooms``: others see the published rooms.
     """
     shared = federation.rooms
     replies = StateReplies(core.db, core.states)
@@ -259,6 +261,7 @@ async def open_federation_api(
             profiles=profiles,
             server_name=core.server_name,
             version=version,
+            provides_alias=provides_alias,
         ),
         media=MediaRoutes(media=content.media, thumbnails=content.thumbnails, server_name=core.server_name),
         third_party_invites=ThirdPartyInviteEndpoints(

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from homeserver.application_services import ApplicationServices
 from homeserver.contact import Contact
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
@@ -33,6 +34,7 @@ def start_chores(
     *,
     content: ContentRepository,
     encryption: Encryption,
+    services: ApplicationServices,
     contact: Contact,
 ) -> None:
     """Do them in the background from now on."""
@@ -71,6 +73,7 @@ def start_chores(
         ("old answers about keys", _HOUR_S, forget_published_keys),
         ("validations of addresses", _HOUR_S, forget_validations),
         ("typing ends", 1.0, expire_typing),
+        ("application services to try again", 1.0, services.traffic.tick),
         ("presence ends", 5.0, expire_presence),
         ("presence", 0.5, ephemeral.presence.flush),
     ):

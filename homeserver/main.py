@@ -32,6 +32,7 @@ from federation.wiring import (
     open_https,
     open_key_validity,
 )
+from homeserver.application_services import ApplicationServices, wire_application_services
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
@@ -128,6 +129,16 @@ class Server:
             rooms = _rooms(
                 config, core, federation, ephemeral, people, encryption=encryption, contact=contact
             )
+            services = wire_application_services(
+                core,
+                people,
+                ephemeral,
+                rooms.reading,
+                encryption,
+                http=ways_out.own,
+                registrations=config.application_services,
+            )
+            await services.start(core, people, rooms.actions, federation.rooms.invites)
             content = wire_content_repository(core, config.media, federation_media(core, https))
             await content.open(core, opened)
             push_mail = _push_mail(config, core, pushers, contact)
@@ -146,11 +157,16 @@ class Server:
                     content=content,
                     contact=contact,
                     ways_out=ways_out,
+                    services=services,
                     pushers=pushers,
                     push_mail=push_mail,
                 ),
                 "federation": await _for_servers(
-                    config, core, federation, ephemeral, people, rooms=rooms, content=content, opened=opened
+                    *(config, core, federation, ephemeral, people),
+                    rooms=rooms,
+                    content=content,
+                    services=services,
+                    opened=opened,
                 ),
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
@@ -159,7 +175,15 @@ class Server:
             advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
             opened.push_async_callback(ephemeral.presence.flush)
             start_contacts(core, rooms.contacts)
-            start_chores(core, ephemeral, people, content=content, encryption=encryption, contact=contact)
+            start_chores(
+                core,
+                ephemeral,
+                people,
+                content=content,
+                encryption=encryption,
+                services=services,
+                contact=contact,
+            )
             start_expiring(core, rooms.actions.membership, config.retention.purge_interval)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
@@ -169,12 +193,13 @@ class Server:
                 dispatcher = Dispatcher(
                     [route for name in listener.serves for route in tables[name]]
                     + (advertised if {"client", "federation"} & {*listener.serves} else []),
-                    authenticate_user=people.sessions.authenticate,
+                    authenticate_user=services.authentication.authenticate,
                     authenticate_server=federation.authentication.authenticate_server,
                     rate_limiter=limiter,
                     max_body=config.limits.max_request_bytes,
                     trust_forwarded_for=listener.behind_proxy,
                     observe=metrics.observe_request,
+                    is_unlimited=services.services.is_unlimited,
                     note_use=people.last_seen.note,
                 )
                 await server._listen(listener, dispatcher)
@@ -325,6 +350,7 @@ def _for_clients(
     rooms: _RoomParts,
     *,
     content: ContentRepository,
+    services: ApplicationServices,
     ways_out: WaysOut,
     contact: Contact,
     pushers: Pushers,
@@ -340,6 +366,7 @@ def _for_clients(
         rooms.reading,
         finding=rooms.finding,
         encryption=rooms.encryption,
+        application_services=services,
         content=content,
         pushers=pushers,
         unsubscribing=None if push_mail is None else push_mail.unsubscribing,
@@ -366,6 +393,7 @@ async def _for_servers(
     *,
     rooms: _RoomParts,
     content: ContentRepository,
+    services: ApplicationServices,
     opened: contextlib.AsyncExitStack,
 ) -> list[Route]:
     """The server-server API; empty where federation is switched off."""
@@ -374,7 +402,8 @@ async def _for_servers(
     return await open_federation_api(
         core,
         federation,
-        is_local_user=people.accounts.is_active,
+        is_local_user=partial(services.is_there, people),
+        provides_alias=services.providing.provides_alias,
         profiles=people.profiles if config.profiles.over_federation else HiddenProfiles(),
         finding=rooms.finding,
         membership=rooms.actions.membership,

@@ -238,6 +238,8 @@ class Request:
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Reply]]
 AuthenticateUser: TypeAlias = Callable[[Mapping[str, str], Mapping[str, str]], Awaitable[Requester]]
+#: Whether rate limits are not for who makes a request, by its headers and query.
+IsUnlimited: TypeAlias = Callable[[Mapping[str, str], Mapping[str, str]], bool]
 AuthenticateServer: TypeAlias = Callable[[str, str, Mapping[str, str], bytes], Awaitable[str]]
 
 
@@ -277,7 +279,8 @@ class Dispatcher:
     ``authenticate_server(method, raw_path_and_query, headers, body)`` the signing server's
     name; both raise ``MatrixError`` to refuse.  ``trust_forwarded_for`` believes the last
     entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.  ``observe`` is
-    told of every answer, ``note_use(requester, ip, user_agent)`` of every user who is admitted.
+    told of every answer, ``note_use(requester, ip, user_agent)`` of every user who is admitted;
+    ``is_unlimited`` names clients that no rate limit is for.
     ``ValueError`` for a table that contradicts itself or names an unknown rate limit.
     """
 
@@ -291,6 +294,7 @@ class Dispatcher:
         max_body: int = 1024 * 1024,
         trust_forwarded_for: bool = False,
         observe: Observe | None = None,
+        is_unlimited: IsUnlimited | None = None,
         note_use: NoteUse = _nobody_notes,
     ) -> None:
         table = list(routes)
@@ -304,6 +308,7 @@ class Dispatcher:
         self._max_body = max_body
         self._trust_forwarded_for = trust_forwarded_for
         self._observe = observe
+        self._is_unlimited = is_unlimited
         self._note_use = note_use
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
@@ -375,7 +380,8 @@ class Dispatcher:
                 raise guest_access_forbidden("Guests may not do this")
             request._requester = requester
             self._note_use(requester, request.remote_ip, request.headers.get("User-Agent"))
-        self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
+        if self._is_unlimited is None or not self._is_unlimited(request.headers, request.query):
+            self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
 
     def _check_limit(self, route: Route, key: str) -> None:
         if route.limit is not None:

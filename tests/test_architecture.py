@@ -40,6 +40,7 @@ DOMAIN = (
 )
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
+    "homeserver.application_services",
     "homeserver.contact",
     "homeserver.contacts",
     "homeserver.content_repository",
@@ -61,6 +62,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users", "homeserver.rooms"),
     "homeserver.media": CORE,
+    "homeserver.appservices": (*CORE, *DOMAIN),
+    "homeserver.application_services": (
+        *(*CORE, *DOMAIN, "homeserver.appservices", "homeserver.core", "homeserver.encryption"),
+        *("homeserver.ephemeral", "homeserver.people", "homeserver.reading", "homeserver.room_actions"),
+    ),
     "homeserver.sso": (*CORE, "homeserver.users"),
     "homeserver.single_sign_on": (
         *(*CORE, "homeserver.sso", "homeserver.users"),
@@ -97,6 +103,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *(*CORE, *DOMAIN),
         *("homeserver.core", "homeserver.ephemeral", "homeserver.people"),
         *("homeserver.contact", "homeserver.content_repository", "homeserver.encryption"),
+        "homeserver.application_services",
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
     "homeserver.health": (*COMMON, *DOMAIN),
@@ -105,8 +112,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.__main__": ("homeserver.cli",),
     "homeserver.config": ("homeserver.config", *COMMON),
     "homeserver": (*COMMON, "homeserver.users.requester"),
-    "client_api.wiring": ("client_api", *COMMON, *DOMAIN, *WIRED),
-    "client_api": (*COMMON, *DOMAIN),
+    "client_api.wiring": ("client_api", *COMMON, *DOMAIN, *WIRED, "homeserver.appservices"),
+    "client_api": (*COMMON, *DOMAIN, "homeserver.appservices"),
     "federation.wiring": (
         "federation",
         *COMMON,

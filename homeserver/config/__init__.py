@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from homeserver.config.accounts import IdentityServers, Policy, Recaptcha
+from homeserver.config.appservices import ApplicationServices
 from homeserver.config.egress import Egress
 from homeserver.config.email import Email
 from homeserver.config.login import Login, Sso
@@ -258,6 +259,8 @@ class Config:
         ),
     ] = ()
     registration: Registration = Registration()
+    #: What the registration files say that the key names.
+    application_services: ApplicationServices = ()
     login: Login = field(default_factory=Login)
     sso: Sso = field(default_factory=Sso)
     rate_limits: RateLimits = RateLimits()

@@ -21,6 +21,9 @@ from yaml.constructor import SafeConstructor
 
 T = TypeVar("T")
 
+#: In the metadata of a field: how its key is written, where that is not a name in Python.
+KEY = "key"
+
 _TAG = "tag:yaml.org,2002:"
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: The YAML parser quotes what it stumbled over; longer quotations may hold part of a secret.
@@ -85,7 +88,8 @@ def read_file(path: Path, kind: type[T], environ: Mapping[str, str]) -> T:
     """The record of class ``kind`` that the YAML file holds.
 
     Relative paths are taken from the file's folder, and a text that is wholly
-    ``${NAME}`` from ``environ``.  Raises ``ConfigErrors`` with all mistakes.
+    ``${NAME}`` from ``environ``.  A class whose ``OTHER_KEYS_ALLOWED`` is true reads a file
+    that others put keys into as well.  Raises ``ConfigErrors`` with all mistakes.
     """
     path = path.absolute()
     mistakes: list[Mistake] = []
@@ -97,6 +101,13 @@ def read_file(path: Path, kind: type[T], environ: Mapping[str, str]) -> T:
     except _Unreadable as unreadable:
         raise ConfigErrors(path, [unreadable.mistake]) from None
     return record
+
+
+def line_of(path: Path, key: str) -> int:
+    """The line of a top-level key of a file that was read."""
+    root = _compose(path)
+    lines = (name.start_mark.line + 1 for name, _ in root.value if name.value == key)
+    return next(lines, 1)
 
 
 class _Unreadable(Exception):
@@ -136,17 +147,18 @@ def _record(source: _Source, node: yaml.Node, key: str, kind: type[T]) -> T:
     """Read every key of a mapping, going on after mistakes; ``_Wrong`` when there was one."""
     if not isinstance(node, yaml.MappingNode) and not _is_null(node):
         raise source.refuse(node, key, "must be a section of keys and values")
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    declared = dataclasses.fields(kind)  # type: ignore[arg-type]
+    fields = {field.metadata.get(KEY, field.name): field for field in declared}
     hints = get_type_hints(kind, include_extras=True)
     before = len(source.mistakes)
-    given = _entries(source, node, key, list(fields))
+    given = _entries(source, node, key, list(fields), is_open=getattr(kind, "OTHER_KEYS_ALLOWED", False))
     values: dict[str, Any] = {}
     for name, (name_node, value_node) in given.items():
         where = _below(key, name)
         # An empty value is easiest to find at its key: YAML places it at the line's end or the next one.
         value_node.start_mark = name_node.start_mark if _is_null(value_node) else value_node.start_mark
         try:
-            values[name] = _value(source, value_node, where, hints[name])
+            values[fields[name].name] = _value(source, value_node, where, hints[fields[name].name])
         except _Wrong:
             continue
     for name, field in fields.items():
@@ -164,7 +176,7 @@ def _record(source: _Source, node: yaml.Node, key: str, kind: type[T]) -> T:
 
 
 def _entries(
-    source: _Source, node: yaml.Node, key: str, known: list[str]
+    source: _Source, node: yaml.Node, key: str, known: list[str], *, is_open: bool
 ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
     """The known keys of a mapping with their nodes; what is unknown or given twice is noted."""
     found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
@@ -172,6 +184,8 @@ def _entries(
         name = name_node.value
         if not isinstance(name_node, yaml.ScalarNode):
             source.refuse(name_node, key, "a key must be a plain word")
+        elif name not in known and is_open:
+            continue
         elif name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             message = f"unknown key; the nearest known key is {_below(key, nearest)}"

@@ -18,12 +18,12 @@ class KeyChanges:
         self._positions = positions
         self._news = news
         #: Position of the newest change: whoever has seen it has nothing to look up.
-        self._newest = positions.last
+        self.newest = positions.last
 
     def next_position(self) -> int:
         """The position of a change that is about to be written; nothing may be awaited in between."""
-        self._newest = self._positions.next()
-        return self._newest
+        self.newest = self._positions.next()
+        return self.newest
 
     async def announce(self, user_ids: Collection[str]) -> None:
         """The keys of these users changed, which is on disk: everybody who shares a room may see it now."""
@@ -44,7 +44,7 @@ class KeyChanges:
 
         Of others only those who share a room with the user.
         """
-        if self._newest <= pos:
+        if self.newest <= pos:
             return set()
         changed = set(await device_lists.changed_for(self._db.scan, user_id, pos))
         return changed.union(await cross_signing.signed_since(self._db.scan, user_id, pos))

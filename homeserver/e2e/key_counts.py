@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -29,6 +29,8 @@ class KeyCounts:
         self._db = db
         self._known: OrderedDict[tuple[str, str], Counts] = OrderedDict()
         self._reading: dict[tuple[str, str], object] = {}
+        #: Told of devices whose keys changed.
+        self.listeners: list[Callable[[str, str], None]] = []
 
     async def of(self, user_id: str, device_id: str | None) -> Counts:
         """The keys a device has left; none for tokens that belong to no device."""
@@ -56,3 +58,5 @@ class KeyCounts:
         for device in devices:
             self._known.pop(device, None)
             self._reading.pop(device, None)
+            for listener in self.listeners:
+                listener(*device)

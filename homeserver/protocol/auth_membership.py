@@ -151,7 +151,7 @@ def _check_invite(
     # 5.4.3
     membership = membership_of(state, target)
     if membership in ("join", "ban"):
-        raise NotAllowed(f"{target} is {'in' if membership == 'join' else 'banned from'} the room.")
+        raise NotAllowed(f"{target} is {'already in' if membership == 'join' else 'banned from'} the room.")
     # 5.4.4, 5.4.5
     levels = power_levels_from(state, rules)
     if levels.of_user(event.sender) < levels.invite:

@@ -6,7 +6,7 @@ Searching the published rooms is not done here.  Specification: client-server AP
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -35,8 +35,20 @@ class RemoteAliases(Protocol):
         ...
 
 
+class AliasProvider(Protocol):
+    """Somebody who may make rooms when they are asked for: application services."""
+
+    async def provides_alias(self, room_alias: str) -> bool:
+        """Whether an alias of this server, which led nowhere, may lead somewhere now."""
+        ...
+
+
 class Directory:
-    """Finds rooms by alias and keeps this server's aliases and published rooms."""
+    """Finds rooms by alias and keeps this server's aliases and published rooms.
+
+    ``provider`` is asked for aliases that lead nowhere; ``aliases_changed`` are told of rooms
+    whose aliases are other ones than before.
+    """
 
     def __init__(
         self,
@@ -54,6 +66,8 @@ class Directory:
         self._send = send
         self._remote = remote
         self._server_name = server_name
+        self.provider: AliasProvider | None = None
+        self.aliases_changed: list[Callable[[int], None]] = []
 
     async def resolve(self, room_alias: str) -> tuple[str, list[str]]:
         """The room an alias leads to, and servers that know it.
@@ -65,6 +79,8 @@ class Directory:
         if server_name_of(room_alias) != self._server_name:
             return await self._resolve_elsewhere(room_alias)
         known = await room_storage.alias(self._db.read, room_alias)
+        if known is None and self.provider is not None and await self.provider.provides_alias(room_alias):
+            known = await room_storage.alias(self._db.read, room_alias)
         if known is None:
             raise _unknown(room_alias)
         room = await self._rooms.find(known[0])
@@ -95,6 +111,7 @@ class Directory:
             partial(room_storage.add_alias, room_alias=room_alias, room_id=room_id, creator=user_id)
         ):
             raise MatrixError(409, "M_UNKNOWN", f"Room alias {room_alias} already exists")
+        self._tell(room)
 
     async def remove_alias(self, user_id: str, room_alias: str, *, is_admin: bool = False) -> None:
         """Remove an alias of this server, from the room's canonical aliases too where the user may.
@@ -112,7 +129,12 @@ class Directory:
             raise forbidden("You may not remove this alias")
         await self._db.write(partial(room_storage.remove_alias, room_alias=room_alias))
         if room is not None and room.last_pos:
+            self._tell(room)
             await self._take_out(user_id, room, room_alias)
+
+    def _tell(self, room: Room) -> None:
+        for listener in self.aliases_changed:
+            listener(room.nid)
 
     async def _take_out(self, user_id: str, room: Room, room_alias: str) -> None:
         event = room.state_event(CANONICAL_ALIAS)

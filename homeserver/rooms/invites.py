@@ -7,8 +7,7 @@ once the room is joined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,7 +21,8 @@ from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import rooms as room_storage
-from homeserver.storage.database import Database
+from homeserver.storage.append import Also
+from homeserver.storage.database import Database, Transaction
 from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.rooms import LocalMembership
 from homeserver.storage.state import NO_EVENT
@@ -38,6 +38,8 @@ class Invites:
         self._rooms = rooms
         self._positions = positions
         self._announce = announce
+        #: Asked what else to store with a membership, given its event and position.
+        self.recorders: list[Callable[[Room, Event, int], Also | None]] = []
 
     async def check_accepted_by(self, user_id: str, sender: str) -> None:
         """Raises ``M_INVITE_BLOCKED`` for a local user who wants no invites of the sender."""
@@ -77,9 +79,15 @@ class Invites:
         local = LocalMembership(
             user_id, room.nid, membership, NO_EVENT, event.sender, pos, stripped_state=stripped_state
         )
-        written = self._db.write(
-            partial(room_storage.set_outside_membership, room=room.row(), membership=local)
-        )
+        more = [record(room, event, pos) for record in self.recorders]
+
+        async def store(tx: Transaction) -> None:
+            await room_storage.set_outside_membership(tx, room.row(), local)
+            for also in more:
+                if also is not None:
+                    await also(tx)
+
+        written = self._db.write(store)
         room.stored = True
         await written
         self._announce(pos, users=(user_id,))

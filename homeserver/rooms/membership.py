@@ -36,7 +36,7 @@ from homeserver.rooms.servers import servers_spoken_of, servers_that_know
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
-from homeserver.storage import guests
+from homeserver.storage import guests, users
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
@@ -105,6 +105,14 @@ class RemoteMemberships(Protocol):
         ...
 
 
+class UserProvider(Protocol):
+    """Somebody who may make users when they are asked for: application services."""
+
+    async def provides_user(self, user_id: str) -> bool:
+        """Whether a user of this server, who was not there, may be there now."""
+        ...
+
+
 class Membership:
     """Changes memberships for local users.
 
@@ -137,6 +145,8 @@ class Membership:
         self._server_name = server_name
         self._changed = changed
         self._restricted = RestrictedJoin(db, states, server_name)
+        #: Asked for local users who are invited and not there.
+        self.provider: UserProvider | None = None
         #: Set once there is what keeps them.
         self.settings: PersonalSettings | None = None
 
@@ -182,7 +192,13 @@ class Membership:
 
     @again_when_stale
     async def _join_here(
-        self, user_id: str, room_id: str, content: Mapping[str, Any], *, rewrite: bool = False
+        self,
+        user_id: str,
+        room_id: str,
+        content: Mapping[str, Any],
+        *,
+        rewrite: bool = False,
+        origin_server_ts: int | None = None,
     ) -> StoredEvent | None:
         """Join a room this server is in; ``None`` where no member here may let the user in, or can tell.
 
@@ -203,7 +219,8 @@ class Membership:
                 if authoriser is None:
                     return None
                 content = {**content, _AUTHORISER: authoriser}
-            written = await self._send.stage(room, Draft(user_id, MEMBER, content, state_key=user_id))
+            draft = Draft(user_id, MEMBER, content, state_key=user_id, origin_server_ts=origin_server_ts)
+            written = await self._send.stage(room, draft)
         return (await written)[0]
 
     async def _check_no_guest(self, user_id: str) -> None:
@@ -250,7 +267,13 @@ class Membership:
         await self._remote.leave(room, others, user_id, content)
 
     async def invite(
-        self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        content: Mapping[str, Any] = _NOTHING,
+        *,
+        origin_server_ts: int | None = None,
     ) -> StoredEvent:
         """Invite a user; one whom the sender has invited already is not invited again.
 
@@ -259,13 +282,21 @@ class Membership:
         """
         content = {**content, "membership": "invite"}
         if server_name_of(target) != self._server_name:
-            return await self._invite_elsewhere(sender, room_id, target, content)
+            return await self._invite_elsewhere(sender, room_id, target, content, origin_server_ts)
+        if self.provider is not None and not await users.exists(self._db.read, target):
+            with contextlib.suppress(MatrixError):
+                await self.provider.provides_user(target)
         await check_accepts_invites(self._db.read, target, sender)
         content = {**await shown_profile(self._profiles, target), **content}
-        return await self._change(sender, room_id, target, content)
+        return await self._change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
 
     async def _invite_elsewhere(
-        self, sender: str, room_id: str, target: str, content: Mapping[str, Any]
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        content: Mapping[str, Any],
+        origin_server_ts: int | None,
     ) -> StoredEvent:
         """Invite another server's user, whose server has to sign the event before it is in the room.
 
@@ -277,7 +308,7 @@ class Membership:
         async with self._settled(room_id) as room:
             if room.create.event.content.get("m.federate") is False:
                 raise forbidden("This room is for users of its own server only")
-            draft = Draft(sender, MEMBER, content, state_key=target)
+            draft = Draft(sender, MEMBER, content, state_key=target, origin_server_ts=origin_server_ts)
             event, auth = await self._send.compose(room, draft)
             addition = await self._send.addition(room, event, auth)
             member = await self._states.member(room, sender)
@@ -341,9 +372,15 @@ class Membership:
         self._changed(user_id)
 
     async def set_member(
-        self, sender: str, room_id: str, target: str, content: Mapping[str, Any]
+        self,
+        sender: str,
+        room_id: str,
+        target: str,
+        content: Mapping[str, Any],
+        *,
+        origin_server_ts: int | None = None,
     ) -> StoredEvent:
-        """Send an ``m.room.member`` event as a client wrote it.
+        """Send an ``m.room.member`` event as a client wrote it, at the clock's time unless another is given.
 
         ``M_BAD_JSON`` for one without a membership, ``M_INVALID_PARAM`` for one of no user.
         """
@@ -354,15 +391,17 @@ class Membership:
             raise bad_json("A member event needs a membership")
         content = {name: value for name, value in content.items() if name != _AUTHORISER}
         if membership == "invite":
-            return await self.invite(sender, room_id, target, content)
+            return await self.invite(sender, room_id, target, content, origin_server_ts=origin_server_ts)
         if membership == "join" and sender == target:
             is_new = await self._has_not_been_in(sender, room_id)
-            joined = await self._join_here(sender, room_id, content, rewrite=True)
+            joined = await self._join_here(
+                sender, room_id, content, rewrite=True, origin_server_ts=origin_server_ts
+            )
             if joined is None:
                 raise forbidden("Nobody on this server may let you in")
             await self._settle_in(sender, room_id, is_new=is_new)
             return joined
-        return await self._change(sender, room_id, target, content)
+        return await self._change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
 
     async def joined_rooms(self, user_id: str) -> list[str]:
         """The ids of the rooms a local user is joined to."""
@@ -392,6 +431,7 @@ class Membership:
         *,
         only_from: Collection[str] | None = None,
         refusal: MatrixError | None = None,
+        origin_server_ts: int | None = None,
     ) -> StoredEvent:
         """Send a member event in a room this server is in.
 
@@ -410,7 +450,8 @@ class Membership:
             if member is not None and _says(member, sender, content):
                 await room.settle()
                 return member
-            written = await self._send.stage(room, Draft(sender, MEMBER, content, state_key=target))
+            draft = Draft(sender, MEMBER, content, state_key=target, origin_server_ts=origin_server_ts)
+            written = await self._send.stage(room, draft)
         return (await written)[0]
 
     async def _have_member(self, room_id: str, user_id: str) -> None:

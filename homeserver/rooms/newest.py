@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence, Set
+from itertools import takewhile
 from typing import TypeAlias
 
 #: Reads the newest positions of some rooms from the database.
@@ -40,6 +41,10 @@ class NewestPositions:
             stored = await self._load([nid for nid in room_nids if nid not in changed])
             changed.update(nid for nid, pos in stored.items() if pos > since)
         return changed
+
+    def changed_anywhere(self, since: int) -> list[int]:
+        """All rooms that changed after ``since``, as far as that is not before the start."""
+        return [nid for nid, _ in takewhile(lambda item: item[1] > since, reversed(self._newest.items()))]
 
     def has_changed(self, room_nid: int, since: int) -> bool:
         """Whether one room may have changed after ``since``: certain only for positions after the start."""

@@ -20,7 +20,7 @@ from homeserver.protocol.ids import is_server_name
 from homeserver.rooms.summaries import RoomSummaries, RoomSummary
 from homeserver.storage import summaries as summary_storage
 from homeserver.storage.database import Database
-from homeserver.storage.summaries import PublishedRow
+from homeserver.storage.summaries import Listed, Network, PublishedRow
 
 MAX_LIMIT = 500
 _DEFAULT_LIMIT = 100
@@ -74,10 +74,9 @@ class PublishedRooms:
         """
         limit = _limit(wanted)
         backwards, beyond = _parse(wanted.since)
-        if _is_of_other_network(wanted):
-            return {"chunk": [], "total_room_count_estimate": 0}
-        found, last = await self._collect(wanted, beyond, limit, backwards=backwards)
-        total = await summary_storage.count_published(self._db.scan)
+        listed = _listed(wanted)
+        found, last = await self._collect(wanted, listed, beyond, limit, backwards=backwards)
+        total = await summary_storage.count_published(self._db.scan, listed)
         shown = found[:limit]
         end = shown[-1][0] if len(found) > limit else last
         if backwards:
@@ -103,14 +102,16 @@ class PublishedRooms:
         return checked_page(await self._remote.public_rooms(server_name, asked), _limit(wanted))
 
     async def _collect(
-        self, wanted: Wanted, beyond: PublishedRow | None, limit: int, *, backwards: bool
+        self, wanted: Wanted, listed: Listed, beyond: PublishedRow | None, limit: int, *, backwards: bool
     ) -> tuple[list[tuple[PublishedRow, RoomSummary]], PublishedRow | None]:
         """More than ``limit`` rooms where there are, and where to go on if not all were looked at."""
         searching = wanted.filter is not None
         found: list[tuple[PublishedRow, RoomSummary]] = []
         for _ in range(_MAX_SCANNED // _BATCH):
             size = _BATCH if searching else limit + 1 - len(found)
-            rows = await summary_storage.published(self._db.scan, beyond, size, backwards=backwards)
+            rows = await summary_storage.published(
+                self._db.scan, beyond, size, backwards=backwards, listed=listed
+            )
             summaries = await self._summaries.by_nids([row.nid for row in rows])
             found += [
                 (row, summaries[row.nid])
@@ -145,11 +146,14 @@ def _limit(wanted: Wanted) -> int:
     return min(limit or MAX_LIMIT, MAX_LIMIT)
 
 
-def _is_of_other_network(wanted: Wanted) -> bool:
-    """Whether only rooms of a bridged network are wanted, of which there are none."""
-    if wanted.include_all_networks and wanted.third_party_instance_id is not None:
+def _listed(wanted: Wanted) -> Listed:
+    """Whose list is wanted.  An instance's id is that of the service, and the network, as in its protocol."""
+    if wanted.third_party_instance_id is None:
+        return "all" if wanted.include_all_networks else None
+    if wanted.include_all_networks:
         raise invalid_param("'third_party_instance_id' contradicts 'include_all_networks'")
-    return wanted.third_party_instance_id is not None
+    service_id, _, network_id = wanted.third_party_instance_id.partition("|")
+    return Network(service_id, network_id)
 
 
 def _matches(summary: RoomSummary, wanted: SearchFilter | None) -> bool:

@@ -214,7 +214,7 @@ class Send:
             content=draft.content,
             prev_events=[tip.event for tip in base.prev_events],
             auth_events=[stored.event for stored in auth],
-            now_ms=draft.origin_server_ts or self._clock.now_ms(),
+            now_ms=self._clock.now_ms() if draft.origin_server_ts is None else draft.origin_server_ts,
             redacts=draft.redacts,
         )
         return pdu, auth

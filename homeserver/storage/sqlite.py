@@ -157,6 +157,15 @@ class SqliteScanner:
                 self._idle.append(connection)
 
     async def _connect(self) -> aiosqlite.Connection:
+        opening = asyncio.ensure_future(self._open())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Nobody else would end its thread, without which the process does not end.
+            self._idle.append(await opening)
+            raise
+
+    async def _open(self) -> aiosqlite.Connection:
         connection = await aiosqlite.connect(
             _uri(self._path, "ro"), uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S
         )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -36,6 +37,31 @@ class PublishedRow(msgspec.Struct, frozen=True, gc=False):
 
     joined_members: int
     nid: int
+
+
+class Network(msgspec.Struct, frozen=True, gc=False):
+    """A third-party network that an application service publishes rooms for."""
+
+    service_id: str
+    network_id: str
+
+
+#: Whose list is read: this server's own (``None``), that of one network, or all of them together.
+Listed: TypeAlias = Network | Literal["all"] | None
+
+_OF_NETWORK = """EXISTS (SELECT 1 FROM appservice_rooms a WHERE a.room_nid = rooms.room_nid
+                         AND a.service_id = {service} AND a.network_id = {network})"""
+_OF_ALL = "(published = 1 OR EXISTS (SELECT 1 FROM appservice_rooms a WHERE a.room_nid = rooms.room_nid))"
+
+
+def _is_listed(listed: Listed, first: int) -> tuple[str, tuple[str, ...]]:
+    """A condition on ``rooms``, and its arguments, which are numbered from ``first`` on."""
+    if listed is None:
+        return "published = 1", ()
+    if listed == "all":
+        return _OF_ALL, ()
+    condition = _OF_NETWORK.format(service=f"${first}", network=f"${first + 1}")
+    return condition, (listed.service_id, listed.network_id)
 
 
 _ROW = """
@@ -82,13 +108,14 @@ async def values(r: Reader, room_nids: Sequence[int], key_nids: Sequence[int]) -
 
 
 async def published(
-    r: Reader, beyond: PublishedRow | None, limit: int, *, backwards: bool
+    r: Reader, beyond: PublishedRow | None, limit: int, *, backwards: bool, listed: Listed = None
 ) -> list[PublishedRow]:
     """A page of the published rooms that have members.
 
     The order is that of the most members first, and ``backwards`` the opposite;
     ``beyond`` is the room it begins after.
     """
+    condition, arguments = _is_listed(listed, 4)
     if backwards:
         order, compare = "joined_members, room_nid", ">"
         start = beyond or PublishedRow(0, 0)
@@ -97,18 +124,22 @@ async def published(
         start = beyond or PublishedRow(2**62, 0)
     rows = await r.fetch(
         f"""SELECT joined_members, room_nid FROM rooms
-            WHERE published = 1 AND joined_members > 0 AND (joined_members, room_nid) {compare} ($1, $2)
+            WHERE {condition} AND joined_members > 0 AND (joined_members, room_nid) {compare} ($1, $2)
             ORDER BY {order} LIMIT $3""",
         start.joined_members,
         start.nid,
         limit,
+        *arguments,
     )
     return [PublishedRow(*row) for row in rows]
 
 
-async def count_published(r: Reader) -> int:
+async def count_published(r: Reader, listed: Listed = None) -> int:
     """How many published rooms have members."""
-    count: int = await r.fetch_value("SELECT COUNT(*) FROM rooms WHERE published = 1 AND joined_members > 0")
+    condition, arguments = _is_listed(listed, 1)
+    count: int = await r.fetch_value(
+        f"SELECT COUNT(*) FROM rooms WHERE {condition} AND joined_members > 0", *arguments
+    )
     return count
 
 

@@ -118,6 +118,15 @@ class ClientEvents:
             unsigned.update(await self._redaction(one.stored.redacted_by, form))
         return self._put_together(one.stored, unsigned, form)
 
+    async def write_plain(self, room: Room, stored: StoredEvent) -> Encoded:
+        """An event of a room for a reader who is no member: an application service."""
+        unsigned: dict[str, Any] = {"age": max(0, self._clock.now_ms() - stored.event.origin_server_ts)}
+        if stored.event.is_state:
+            unsigned.update(await self._replaced(room, stored))
+        if stored.redacted_by is not None:
+            unsigned.update(await self._redaction(stored.redacted_by, Form()))
+        return self._put_together(stored, unsigned, Form())
+
     def write_state(self, stored: Sequence[StoredEvent], form: Form) -> list[Encoded]:
         """State events, as the state of a room lists them."""
         now = self._clock.now_ms()

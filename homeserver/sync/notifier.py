@@ -90,6 +90,8 @@ class Notifier:
         self.listeners: list[Callable[[NewEvents], None]] = []
         #: Called with users who may see something new of their own, before the waiters are woken.
         self.user_listeners: list[Callable[[Iterable[str]], None]] = []
+        #: Called whenever there is news of any kind for anybody; must return at once.
+        self.news_listeners: list[Callable[[], None]] = []
         #: Nobody is kept waiting any more.
         self.closing = False
         self._by_user: dict[str, set[Waiter]] = {}
@@ -117,6 +119,8 @@ class Notifier:
             woken += sum(waiter.wake() for waiter in self._by_room.get(room, ()))
         for user in users:
             woken += sum(waiter.wake() for waiter in self._by_user.get(user, ()))
+        for listener in self.news_listeners:
+            listener()
         return woken
 
     def dismiss(self, user_id: str, refusal: Callable[[], Exception]) -> None:

@@ -88,6 +88,10 @@ class Typing:
         """Those of the rooms whose typing users changed after an ephemeral position."""
         return {nid for nid, entry in self._by_room.items() if entry.pos > since and nid in room_nids}
 
+    def changed_anywhere(self, since: int) -> list[int]:
+        """The rooms, by number, whose typing users changed after an ephemeral position."""
+        return [nid for nid, entry in self._by_room.items() if entry.pos > since]
+
     def users(self, room_nid: int) -> list[str]:
         """Who is typing in a room."""
         entry = self._by_room.get(room_nid)

@@ -41,6 +41,10 @@ class RoomLeaver(Protocol):
         ...
 
 
+def reserved_for_none(_user_id: str) -> None:
+    """For servers without application services."""
+
+
 def no_limit(_user_id: str) -> None:
     """For servers that count password attempts nowhere."""
 
@@ -66,6 +70,8 @@ class Accounts:
         self._passwords = passwords
         self._server_name = server_name
         self._check_attempt = check_attempt
+        #: Raises ``M_EXCLUSIVE`` for a user that only an application service may make.
+        self.check_reserved: Callable[[str], None] = reserved_for_none
         #: Called with users who are new, and with those whose account has been closed.
         self.listeners: list[Callable[[str], None]] = []
 
@@ -82,9 +88,11 @@ class Accounts:
         """The user id that registering ``name`` would give.
 
         Capital letters are made small.  ``M_INVALID_USERNAME`` outside the grammar for
-        new users, ``M_USER_IN_USE`` when it is taken, if only by a deactivated account.
+        new users, ``M_USER_IN_USE`` when it is taken, if only by a deactivated account,
+        ``M_EXCLUSIVE`` when an application service keeps such names to itself.
         """
         user_id = self._new_user_id(name)
+        self.check_reserved(user_id)
         if await users.exists(self._db.read, user_id):
             raise _in_use()
         return user_id
@@ -108,6 +116,7 @@ class Accounts:
         token has no uses left, and as ``add_validated``.
         """
         user_id = self._new_user_id(name if name is not None else _random_name())
+        self.check_reserved(user_id)
         if password is not None:
             self._passwords.check_new(password)
         password_hash = None if password is None else await self._passwords.hash(password)

@@ -40,6 +40,14 @@ class RemoteProfiles(Protocol):
         ...
 
 
+class UserProvider(Protocol):
+    """Somebody who may make users when they are asked for: application services."""
+
+    async def provides_user(self, user_id: str) -> bool:
+        """Whether a user of this server, who was not there, may be there now."""
+        ...
+
+
 class Profiles:
     """The profiles of this server's users, and the way to everybody else's."""
 
@@ -56,6 +64,7 @@ class Profiles:
         #: Where changes are passed on to; may be set once the parts that need each other exist.
         self.memberships = memberships
         self.remote = remote
+        self.provider: UserProvider | None = None
         #: Called with users whose name or avatar has changed.
         self.listeners: list[Callable[[str], None]] = []
 
@@ -80,6 +89,8 @@ class Profiles:
     async def local_profile(self, user_id: str, field: str | None = None) -> dict[str, Any]:
         """As ``profile``, for a user of this server."""
         user = await users.user(self._db.read, user_id)
+        if user is None and self.provider is not None and await self.provider.provides_user(user_id):
+            user = await users.user(self._db.read, user_id)
         if user is None or user.deactivated:
             raise not_found("There is no such user")
         fields = _decoded(await profiles.fields(self._db.read, user_id))

@@ -184,10 +184,35 @@ class Sessions:
             raise not_found("There is no such device")
         return device
 
+    async def put_device(self, user_id: str, device_id: str, display_name: str | None) -> bool:
+        """Give a user a device without a session, or a device they have another name; whether it is new.
+
+        ``M_TOO_LARGE``, ``M_INVALID_PARAM`` and ``M_FORBIDDEN`` as for ``rename_device`` and ``log_in``.
+        """
+        device = _checked_device_id(device_id)
+        if await devices.device(self._db.read, user_id, device) is not None:
+            if display_name is not None:
+                await self.rename_device(user_id, device, display_name)
+            return False
+        _check_device_name(display_name)
+        now = self._clock.now_ms()
+
+        async def store(tx: Transaction) -> bool:
+            if await _is_signing_key(tx, user_id, device):
+                raise forbidden("One of your cross-signing keys has that ID")
+            is_new = await devices.add(tx, user_id, device, display_name=display_name, now=now)
+            if is_new:
+                await self._record(tx, user_id, [device], [])
+            return is_new
+
+        is_new = await self._db.write(store)
+        if is_new:
+            await self._tell(user_id, [device], [])
+        return is_new
+
     async def rename_device(self, user_id: str, device_id: str, display_name: str) -> None:
         """Give a device another name; ``M_NOT_FOUND``, or ``M_TOO_LARGE`` past 100 characters."""
-        if len(display_name) > _MAX_DEVICE_NAME_CHARS:
-            raise MatrixError(400, "M_TOO_LARGE", "The device's name is too long")
+        _check_device_name(display_name)
 
         async def rename(tx: Transaction) -> None:
             if not await devices.rename(tx, user_id, device_id, display_name):
@@ -311,3 +336,8 @@ def _checked_device_id(device_id: str) -> str:
     if not device_id or len(device_id.encode()) > _MAX_DEVICE_ID_BYTES:
         raise invalid_param(f"A device ID has 1 to {_MAX_DEVICE_ID_BYTES} bytes")
     return device_id
+
+
+def _check_device_name(name: str | None) -> None:
+    if name is not None and len(name) > _MAX_DEVICE_NAME_CHARS:
+        raise MatrixError(400, "M_TOO_LARGE", "The device's name is too long")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,12 @@ from yarl import URL
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.signatures import authorization_header
+from homeserver.application_services import ApplicationServices, wire_application_services
+from homeserver.appservices.client import Http
 from homeserver.clock import FakeClock
 from homeserver.config import Config, Media
 from homeserver.config import Registration as RegistrationSettings
+from homeserver.config.appservices import Registration as AppServiceRegistration
 from homeserver.config.people import Profiles
 from homeserver.config.push import Push
 from homeserver.contact import Contact, registration_policy, wire_contact
@@ -34,14 +37,14 @@ from homeserver.protocol.signing import generate_signing_key
 from homeserver.pushing import wire_pushers
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import wire_reading
-from homeserver.room_actions import RoomActions, wire_room_actions
+from homeserver.room_actions import wire_room_actions
 from homeserver.single_sign_on import wire_single_sign_on
 from homeserver.sso.sign_on import SingleSignOn
 from homeserver.storage.database import Database, Transaction
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
-from tests.sync.server import AskedForHistory, NoLists, NoRemoteKeys, SentEdus
+from tests.sync.server import AskedForHistory, NoHttp, NoLists, NoRemoteKeys, SentEdus
 from tests.world import NobodyElse
 
 V3 = "/_matrix/client/v3"
@@ -112,28 +115,38 @@ class AccountServer:
         self.accounts = self.people.accounts
         self.sessions = self.people.sessions
         self.contact: Contact | None = None
-        self.actions: RoomActions
+        self.services: ApplicationServices
         self.client: TestClient[Any, Any]
 
-    def routes(self) -> list[Route]:
-        """The client-server API."""
-        ephemeral, encryption = self.ephemeral, self.encryption
-        self.actions = actions = wire_room_actions(
+    def wire(self, bridges: Sequence[AppServiceRegistration], http: Http | None) -> None:
+        """Wire what needs everything else."""
+        self.actions = wire_room_actions(
             self.core,
             self.people.profiles,
             NobodyElse(),
             identity_servers=self.contact.servers if self.contact else None,
         )
+        self.reading = wire_reading(
+            self.core, self.people.push_rules, self.ephemeral, AskedForHistory(), self.encryption
+        )
+        self.services = wire_application_services(
+            *(self.core, self.people, self.ephemeral, self.reading, self.encryption),
+            http=http or NoHttp(),
+            registrations=bridges,
+        )
+
+    def routes(self) -> list[Route]:
+        """The client-server API."""
+        ephemeral, encryption = self.ephemeral, self.encryption
         api = wire_client_api(
             self.core,
             self.people,
-            actions,
+            self.actions,
             ephemeral,
-            reading := wire_reading(
-                self.core, self.people.push_rules, ephemeral, AskedForHistory(), encryption
-            ),
-            finding=wire_finding(self.core, reading, NoLists(), AskedForHistory()),
+            self.reading,
+            finding=wire_finding(self.core, self.reading, NoLists(), AskedForHistory()),
             encryption=encryption,
+            application_services=self.services,
             content=wire_content_repository(self.core, Media(), None),
             pushers=self.pushers,
             public_base_url="https://a.org",
@@ -142,7 +155,7 @@ class AccountServer:
             sign_on=self.sign_on,
             **self._told,
             contacts=wire_contacts(
-                self.core, self.people, actions, reading, ContactSettings(profiles=self._profiles)
+                self.core, self.people, self.actions, self.reading, ContactSettings(profiles=self._profiles)
             ),
         )
         return client_routes(api)
@@ -193,8 +206,14 @@ async def account_server(
     allow_guests: bool = False,
     config: Config | None = None,
     profiles: Profiles | None = None,
+    bridges: Sequence[AppServiceRegistration] = (),
+    http: Http | None = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> AsyncIterator[AccountServer]:
-    """A running server; ``config`` says how people register and are reached, in place of ``mode``."""
+    """A running server; ``config`` says how people register and are reached, in place of ``mode``.
+
+    ``bridges`` are the application services it knows, reached by ``http``.
+    """
     clock = FakeClock()
     core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
     registration = (
@@ -224,11 +243,14 @@ async def account_server(
                 sign=partial(signature, core),
                 check_attempt=partial(limiter.check, "email"),
             )
+        server.wire(bridges, http)
+        await server.services.start(core, server.people, server.actions)
         dispatcher = Dispatcher(
             server.routes(),
-            authenticate_user=server.sessions.authenticate,
+            authenticate_user=server.services.authentication.authenticate,
             authenticate_server=nobody,
-            rate_limiter=RateLimiter({}, server.clock, enabled=False),
+            rate_limiter=rate_limiter or RateLimiter({}, server.clock, enabled=False),
+            is_unlimited=server.services.services.is_unlimited,
             note_use=server.people.last_seen.note,
         )
         closing.push_async_callback(core.background.close)

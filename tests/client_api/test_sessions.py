@@ -19,7 +19,8 @@ LOGIN: dict[str, Any] = {
 
 async def test_logging_in_on_a_device_of_ones_own(server: AccountServer) -> None:
     await server.user("alice")
-    assert await server.call("GET", "/login") == (200, {"flows": [{"type": "m.login.password"}]})
+    flows = [{"type": "m.login.password"}, {"type": "m.login.application_service"}]
+    assert await server.call("GET", "/login") == (200, {"flows": flows})
     body = {**LOGIN, "device_id": "PHONE", "initial_device_display_name": "My phone"}
     status, reply = await server.call("POST", "/login", body)
     assert (status, reply["user_id"], reply["device_id"]) == (200, "@alice:a.org", "PHONE")

@@ -13,6 +13,7 @@ import orjson
 from client_api.routes import client_routes
 from client_api.wiring import wire_client_api
 from federation.waiting_edus import said_of
+from homeserver.application_services import wire_application_services
 from homeserver.config import Media
 from homeserver.config.push import Push
 from homeserver.content_repository import wire_content_repository
@@ -128,6 +129,19 @@ class NoLists:
         raise unreachable(server_name)
 
 
+class NoHttp:
+    """The way out to application services, of which there are none."""
+
+    async def get_json(self, url: str, **_: Any) -> tuple[int, Any]:
+        raise unreachable(url)
+
+    async def put_json(self, url: str, body: Any, **_: Any) -> tuple[int, Any]:
+        raise unreachable(url)
+
+    async def post_json(self, url: str, body: Any, **_: Any) -> tuple[int, Any]:
+        raise unreachable(url)
+
+
 class SyncServer:
     """A world, what is passed on in it beside events, and what its people read."""
 
@@ -177,6 +191,9 @@ class SyncServer:
             encryption=self.encryption,
             content=wire_content_repository(self.world.core, Media(), None),
             finding=self.finding,
+            application_services=wire_application_services(
+                self.world.core, self.people, self.ephemeral, self.reading, self.encryption, http=NoHttp()
+            ),
             pushers=self.pushers,
             unsubscribing=self.unsubscribing,
             public_base_url=None,
