@@ -15,6 +15,7 @@ from homeserver.users.login_tokens import LoginTokens
 from tests.client_api.account_server import AccountServer, account_server, configured, password_auth
 
 GET_TOKEN = "/_matrix/client/v1/login/get_token"
+PASSWORD, APPLICATION_SERVICE = {"type": "m.login.password"}, {"type": "m.login.application_service"}
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ async def test_a_token_does_not_unlock_an_account(giving: AccountServer) -> None
 async def test_clients_find_out_whether_there_are_tokens(
     server: AccountServer, giving: AccountServer
 ) -> None:
-    flows = [{"type": "m.login.password"}, {"type": "m.login.token", "get_login_token": True}]
+    flows = [PASSWORD, {"type": "m.login.token", "get_login_token": True}, APPLICATION_SERVICE]
     assert await giving.call("GET", "/login") == (200, {"flows": flows})
     _, reply = await giving.call("GET", "/capabilities", token=await giving.user("alice"))
     assert reply["capabilities"]["m.get_login_token"] == {"enabled": True}
@@ -96,7 +97,7 @@ async def test_clients_find_out_whether_there_are_tokens(
 
 async def test_by_default_there_are_none(server: AccountServer) -> None:
     token = await server.user("alice")
-    assert await server.call("GET", "/login") == (200, {"flows": [{"type": "m.login.password"}]})
+    assert await server.call("GET", "/login") == (200, {"flows": [PASSWORD, APPLICATION_SERVICE]})
     assert await server.refused("POST", GET_TOKEN, {}, token=token) == (404, "M_UNRECOGNIZED")
     assert await server.refused("POST", "/login", by_token("x")) == (400, "M_UNKNOWN")
     _, reply = await server.call("GET", "/capabilities", token=token)
@@ -107,7 +108,7 @@ async def test_passwords_can_be_switched_off(sqlite_database: Database) -> None:
     async with account_server(sqlite_database, config=configured(login=Login(password=False))) as server:
         await server.user("alice")
         body = {"type": "m.login.password", "user": "alice", "password": "secret alice"}
-        assert await server.call("GET", "/login") == (200, {"flows": []})
+        assert await server.call("GET", "/login") == (200, {"flows": [APPLICATION_SERVICE]})
         assert await server.refused("POST", "/login", body) == (400, "M_UNKNOWN")
 
 

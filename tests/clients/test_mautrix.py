@@ -265,6 +265,9 @@ async def test_nothing_is_lost_when_the_server_is_killed(
     network.server.start()
     for text in said[20:]:
         await alice.say(portal, text)
-    await network.until(lambda: len(network.texts) >= len(said))
+    await network.until(lambda: len(set(network.texts)) == len(said))
 
-    assert network.texts == said
+    assert list(dict.fromkeys(network.texts)) == said
+    # The transaction that was on its way comes again; mautrix knows it only once it is done with it.
+    repeated = len(network.texts) - len({each["id"] for each in network.heard if each["what"] == "message"})
+    assert len(network.texts) - len(said) == repeated
