@@ -172,7 +172,10 @@ class Server:
                 "metrics": health.metrics_routes(),
             }
             # For whoever comes by this server's name, which may lead to either API.
-            advertised = advertise_routes(config.federation.advertise if config.federation.enabled else None)
+            advertised = advertise_routes(
+                config.federation.advertise if config.federation.enabled else None,
+                config.federation.policy_server_key,
+            )
             opened.push_async_callback(ephemeral.presence.flush)
             start_contacts(core, rooms.contacts)
             start_chores(

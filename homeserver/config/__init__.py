@@ -160,6 +160,8 @@ class Federation:
     send_device_names: bool = False
     #: Where other servers reach this one, as ``/.well-known/matrix/server`` says.
     advertise: ServerName | None = None
+    #: The key of the policy server of this name, as ``/.well-known/matrix/policy_server`` says.
+    policy_server_key: PublicKey | None = None
     #: Notaries that are asked for the keys of servers that do not give them themselves.
     trusted_key_servers: tuple[ServerName, ...] = ()
 

@@ -1,4 +1,4 @@
-"""``/.well-known/matrix/server`` of a whole server, listener by listener."""
+"""``/.well-known/matrix/server`` and ``policy_server`` of a whole server, listener by listener."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Ask: TypeAlias = Callable[..., Awaitable[dict[str, tuple[int, Any]]]]
 async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
     running: list[Server] = []
 
-    async def start_and_ask(*lines: str) -> dict[str, tuple[int, Any]]:
+    async def start_and_ask(*lines: str, of: str = "server") -> dict[str, tuple[int, Any]]:
         ports = {name: free_port() for name in _LISTENERS}
         listeners = [
             f"  - {{port: {port}, bind: {LOOPBACK}, serves: [{name}]}}" for name, port in ports.items()
@@ -37,7 +37,8 @@ async def ask(tmp_path: Path) -> AsyncIterator[Ask]:
         answers = {}
         async with aiohttp.ClientSession() as session:
             for name, port in ports.items():
-                async with session.get(f"http://{LOOPBACK}:{port}/.well-known/matrix/server") as response:
+                url = f"http://{LOOPBACK}:{port}/.well-known/matrix/{of}"
+                async with session.get(url) as response:
                     answers[name] = (response.status, await response.json())
         return answers
 
@@ -57,4 +58,15 @@ async def test_it_is_told_wherever_people_may_be_led(ask: Ask) -> None:
 async def test_nothing_is_told_that_is_not_so(ask: Ask, lines: tuple[str, ...]) -> None:
     answers = await ask(*lines)
     status, reply = answers["client"]
+    assert (status, reply["errcode"]) == (404, "M_NOT_FOUND")
+
+
+async def test_the_key_of_a_policy_server_is_told(ask: Ask) -> None:
+    key = "6yhHGKhCiXTSEN2ksjV7kX/N6rBQZ3Xb+M7LlC6NS+s"
+    answers = await ask(f"federation: {{policy_server_key: {key}}}", of="policy_server")
+    assert answers["client"] == answers["federation"] == (200, {"public_keys": {"ed25519": key}})
+
+
+async def test_without_a_policy_server_there_is_no_key(ask: Ask) -> None:
+    status, reply = (await ask(of="policy_server"))["client"]
     assert (status, reply["errcode"]) == (404, "M_NOT_FOUND")
