@@ -78,7 +78,7 @@ def wire_push_reader(
         rooms=core.rooms,
         memberships=reading.memberships,
         unread=reading.unread,
-        ignored=reading.ignored,
+        invite_permissions=reading.invite_permissions,
         notifier=core.notifier,
     )
     waiting = Waiting(
@@ -90,7 +90,7 @@ def wire_push_reader(
         notices=reading.notices,
         unread=reading.unread,
         rules=reading.rules,
-        ignored=reading.ignored,
+        invite_permissions=reading.invite_permissions,
         notifier=core.notifier,
     )
     reader = PushReader(db=core.db, clock=core.clock, notifier=core.notifier, pushers=pushers, badges=badges)

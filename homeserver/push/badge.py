@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import pushers
 from homeserver.storage.database import Database
@@ -43,14 +43,14 @@ class Badges:
         rooms: Rooms,
         memberships: Memberships,
         unread: Unread,
-        ignored: IgnoredUsers,
+        invite_permissions: InvitePermissions,
         notifier: Notifier,
     ) -> None:
         self._db = db
         self._rooms = rooms
         self._memberships = memberships
         self._unread = unread
-        self._ignored = ignored
+        self._invite_permissions = invite_permissions
         self._notifier = notifier
         self._known: OrderedDict[str, _Totals] = OrderedDict()
 
@@ -77,11 +77,10 @@ class Badges:
         async with totals.lock:
             await self._bring_up_to_date(user_id, totals)
         rooms = await self._memberships.at(user_id, self._notifier.position)
-        ignored = await self._ignored.by(user_id)
-        invites = sum(
-            membership.membership == "invite" and membership.sender not in ignored
-            for membership in rooms.by_room.values()
-        )
+        invites = 0
+        for membership in rooms.by_room.values():
+            if membership.membership == "invite":
+                invites += await self._invite_permissions.shows(user_id, membership.sender)
         return invites + sum(count for nid, count in totals.by_room.items() if nid in rooms.joined)
 
     async def _bring_up_to_date(self, user_id: str, totals: _Totals) -> None:

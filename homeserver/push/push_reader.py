@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -80,6 +80,10 @@ class PushReader:
         self._stored_at = clock.monotonic()
         #: The users with pushers in a room.
         self._in_room: OrderedDict[int, frozenset[str]] = OrderedDict()
+        #: The room these are being read of, unless somebody came or went meanwhile.
+        self._reading: int | None = None
+        #: It is not known yet who has pushers.
+        self._starting = True
         self._news = asyncio.Event()
         #: Those that have something to do, or whose stored record says so.
         self._active: set[Line] = set()
@@ -96,6 +100,7 @@ class PushReader:
             pos = pusher.pos if pusher.behind or stored is None else max(pusher.pos, stored)
             line = self._lines[pusher.user_id][pusher.key] = Line(pusher, min(pos, now))
             self._active.add(line)
+        self._starting = False
         oldest = min((line.pos for line in self._every_line()), default=now)
         if oldest < now:
             for user_id, room_nid in await pusher_storage.rooms_with_news(self._db.scan, oldest):
@@ -113,10 +118,12 @@ class PushReader:
 
     def new_events(self, news: NewEvents) -> None:
         """Events are on disk."""
-        if not self._lines:
+        if not self._lines and not self._starting:
             return
         if any(user_id in self._lines for user_id in news.users):
             self._in_room.pop(news.room.nid, None)
+            if self._reading == news.room.nid:
+                self._reading = None
             self._users.update(user_id for user_id in news.users if user_id in self._lines)
         self._rooms.add(news.room.nid)
         for stored in news.events:
@@ -187,7 +194,7 @@ class PushReader:
         return self._lines[user_id].values() if user_id in self._lines else ()
 
     def _workers(self) -> list[asyncio.Task[None]]:
-        return [line.worker for line in self._every_line() if line.worker is not None]
+        return [line.worker for line in self._active if line.worker is not None]
 
     def _has_news(self) -> bool:
         return bool(self._rooms or self._users or self._reload)
@@ -214,7 +221,7 @@ class PushReader:
         """Give what is new to the lines it is for."""
         async with self._distributing:
             self._news.clear()
-            await self._reload_pushers()
+            given = await self._reload_pushers()
             # Nothing is awaited between these: what is announced later is in the next round.
             position = self._notifier.position
             rooms, self._rooms = self._rooms, set()
@@ -224,11 +231,13 @@ class PushReader:
             except BaseException:
                 self._rooms |= rooms
                 self._users |= users
+                self._active.update(given)
                 raise
             # Nor between these: a line that works up to the position has all it needs for that.
-            given = [line for user_id in users for line in self._lines_of(user_id)]
-            for line in given:
-                line.add(invites=True)
+            for user_id in users:
+                for line in self._lines_of(user_id):
+                    line.add(invites=True)
+                    given.append(line)
             for room_nid, users_there in found.items():
                 for user_id in users_there:
                     self._badges.changed(user_id, room_nid)
@@ -243,40 +252,56 @@ class PushReader:
     async def _users_in(self, room_nid: int) -> frozenset[str]:
         known = self._in_room.get(room_nid)
         if known is None:
+            self._reading = room_nid
             known = frozenset(await pusher_storage.users_in(self._db.scan, room_nid))
-            self._in_room[room_nid] = known
+            if self._reading == room_nid:
+                self._in_room[room_nid] = known
             if len(self._in_room) > _REMEMBERED_ROOMS:
                 self._in_room.popitem(last=False)
         else:
             self._in_room.move_to_end(room_nid)
         return known
 
-    async def _reload_pushers(self) -> None:
+    async def _reload_pushers(self) -> list[Line]:
+        """Read the pushers of those whose pushers have changed; those that may have something to do."""
+        given: list[Line] = []
         while self._reload:
             user_id = self._reload.pop()
-            stored = await pusher_storage.of_user(self._db.read, user_id)
-            rooms = await self._rooms_of(user_id) if stored else {}
-            before = self._lines.pop(user_id, {})
-            now: dict[tuple[str, str, str], Line] = {}
-            for pusher in stored:
-                old = before.get(pusher.key)
-                if old is not None and _is_same(old.pusher, pusher):
-                    now[pusher.key] = old
-                    continue
-                line = now[pusher.key] = Line(pusher, old.pos if old is not None else pusher.pos)
-                line.add((nid for nid, last in rooms.items() if last > line.pos), invites=True)
-                self._active.add(line)
-            for key, line in before.items():
-                line.gone = now.get(key) is not line
-            if not now:
-                self._badges.forget(user_id)
+            # From here on the user is told of what happens: nothing falls between the reads.
+            self._lines.setdefault(user_id, {})
+            try:
+                stored = await pusher_storage.of_user(self._db.read, user_id)
+                rooms = await self._rooms_of(user_id) if stored else {}
+            except BaseException:
+                self._reload.add(user_id)
+                self._active.update(given)
+                raise
+            given += self._replace_lines(user_id, stored, rooms)
+        return given
+
+    def _replace_lines(
+        self, user_id: str, stored: Iterable[Pusher], rooms: Mapping[int, int]
+    ) -> Iterable[Line]:
+        """Have lines for the pushers a user has by now; ``rooms``: the user's, with their last positions."""
+        before = self._lines.pop(user_id, {})
+        now: dict[tuple[str, str, str], Line] = {}
+        for pusher in stored:
+            old = before.get(pusher.key)
+            if old is not None and _is_same(old.pusher, pusher):
+                now[pusher.key] = old
                 continue
-            self._lines[user_id] = now
-            if not before:
-                for nid in rooms:
-                    self._in_room.pop(nid, None)
-            for line in now.values():
-                self._wake(line)
+            line = now[pusher.key] = Line(pusher, old.pos if old is not None else pusher.pos)
+            line.add((nid for nid, last in rooms.items() if last > line.pos), invites=True)
+        for key, line in before.items():
+            line.gone = now.get(key) is not line
+        if not now:
+            self._badges.forget(user_id)
+            return ()
+        self._lines[user_id] = now
+        if not before:
+            for nid in rooms:
+                self._in_room.pop(nid, None)
+        return now.values()
 
     async def _rooms_of(self, user_id: str) -> dict[int, int]:
         """The rooms a user is in, with the positions of their newest events."""
@@ -353,7 +378,9 @@ class PushReader:
         position = self._position
         moved: list[tuple[Pusher, int, bool]] = []
         for line in self._active:
-            behind = not line.gone and (line.is_waiting or line.worker is not None)
+            if line.gone:  # it has no record any more, or that of the line in its place
+                continue
+            behind = line.is_waiting or line.worker is not None
             if behind or line.stored_behind:
                 moved.append((line.pusher, line.pos if behind else position, behind))
                 line.stored_behind = behind

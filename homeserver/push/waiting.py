@@ -14,7 +14,7 @@ from homeserver.push.line import Work
 from homeserver.push.notification import Told
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.heroes import heroes
-from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
@@ -49,7 +49,7 @@ class Waiting:
         notices: Notices,
         unread: Unread,
         rules: KnownRules,
-        ignored: IgnoredUsers,
+        invite_permissions: InvitePermissions,
         notifier: Notifier,
     ) -> None:
         self._db = db
@@ -60,7 +60,7 @@ class Waiting:
         self._notices = notices
         self._unread = unread
         self._rules = rules
-        self._ignored = ignored
+        self._invite_permissions = invite_permissions
         self._notifier = notifier
         self._free = asyncio.Semaphore(_MAX_ASKING)
 
@@ -122,7 +122,7 @@ class Waiting:
     async def _invite(self, membership: LocalMembership) -> Told | None:
         """An invite, if the user's rules let it notify them."""
         user_id = membership.user_id
-        if membership.sender in await self._ignored.by(user_id):
+        if not await self._invite_permissions.shows(user_id, membership.sender):
             return None
         room = await self._rooms.by_nid(membership.room_nid)
         state: list[Mapping[str, Any]]

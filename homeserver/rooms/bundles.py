@@ -22,7 +22,7 @@ from homeserver.rooms.visibility import SeenEvent, Visibility
 from homeserver.storage import relations
 from homeserver.storage.database import Database
 from homeserver.storage.events import REDACTED, StoredEvent
-from homeserver.storage.relations import Between, Spoken, Wanted
+from homeserver.storage.relations import Between, Wanted
 
 #: References told of one event, the newest ones.
 MAX_REFERENCES = 200
@@ -126,22 +126,20 @@ class Bundles:
     ) -> dict[int, ThreadSummary]:
         """The threads that begin at the events; none begins at a child of another event."""
         roots = {parent.id: parent for parent in parents if is_thread_root(parent.event)}
+        if not roots:
+            return {}
         ignored = await self._ignored.by(user_id)
-        said: defaultdict[str, list[Spoken]] = defaultdict(list)
-        for spoken in await relations.spoken(self._db.read, room.nid, list(roots)) if roots else ():
-            if spoken.sender not in ignored:
-                said[spoken.root_id].append(spoken)
-        positions = {max(one.latest_pos for one in group): root_id for root_id, group in said.items()}
+        said = await relations.spoken(self._db.read, room.nid, list(roots), user_id, ignored)
+        positions = {one.latest_pos: one for one in said}
         if not positions:
             return {}
         nids = await relations.at_positions(self._db.read, room.nid, list(positions))
         seen = await self._seen(room, user_id, list(nids.values()))
         found: dict[int, ThreadSummary] = {}
-        for pos, root_id in positions.items():
-            root, group = roots[root_id], said[root_id]
-            participated = root.event.sender == user_id or any(one.sender == user_id for one in group)
+        for pos, spoken in positions.items():
+            root, count = roots[spoken.root_id], spoken.events
+            participated = root.event.sender == user_id or spoken.participated
             latest = seen.get(nids.get(pos, 0))
-            count = sum(one.events for one in group)
             if latest is None:
                 visible = await self._visible_thread(room, user_id, root, ignored)
                 latest, count = next(iter(visible), None), len(visible)

@@ -55,20 +55,26 @@ class InvitePermissions:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._known: OrderedDict[str, _Wishes] = OrderedDict()
+        self._reading: dict[str, object] = {}
 
     async def shows(self, user_id: str, sender: str) -> bool:
         """Whether a local user is told of an invite (in ``/sync``, and by push)."""
         wishes = self._known.get(user_id)
         if wishes is None:
-            wishes = self._known[user_id] = await _wishes(self._db.read, user_id)
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            mark = self._reading[user_id] = object()
+            wishes = await _wishes(self._db.read, user_id)
+            if self._reading.get(user_id) is mark:  # nothing changed while they were read
+                del self._reading[user_id]
+                self._known[user_id] = wishes
+                if len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
         return wishes.verdict(sender) == "allow"
 
     def forget(self, users: Iterable[str]) -> None:
         """These users may have changed something of theirs."""
         for user_id in users:
             self._known.pop(user_id, None)
+            self._reading.pop(user_id, None)
 
 
 async def _wishes(r: Reader, user_id: str) -> _Wishes:

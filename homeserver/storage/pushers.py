@@ -134,6 +134,12 @@ async def remove_of_devices(tx: Transaction, user_id: str, device_ids: Collectio
         )
 
 
+async def remove_all(tx: Transaction, user_id: str) -> None:
+    """Remove all pushers of a user."""
+    await tx.execute("DELETE FROM pushers WHERE user_id = $1", user_id)
+    await _forget_mail(tx, user_id)
+
+
 async def users_in(r: Reader, room_nid: int) -> list[str]:
     """The users with pushers who are joined to a room."""
     rows = await r.fetch(

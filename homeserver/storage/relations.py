@@ -5,7 +5,7 @@ It holds those children that can be shown to somebody; a redacted one is taken o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -22,12 +22,13 @@ _AGGREGATED = f"('{REFERENCE}', '{REPLACE}', '{THREAD}')"
 
 
 class Spoken(msgspec.Struct, frozen=True, gc=False):
-    """How much one user has said in a thread, and when last."""
+    """How much has been said in a thread, and when last."""
 
     root_id: str
-    sender: str
     events: int
     latest_pos: int
+    #: Whether one of those was the user who asks.
+    participated: bool
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -156,13 +157,17 @@ async def with_children(r: Reader, nids: Sequence[int]) -> set[int]:
 async def newest_in_slots(r: Reader, slots: Sequence[str]) -> dict[str, int]:
     """The newest event of each slot by ``origin_server_ts``, of equally old ones that of the larger id."""
     rows = await r.fetch_in(
-        """SELECT c.slot, e.event_id, c.event_nid FROM relations c
-           JOIN (SELECT slot, MAX(ts) AS ts FROM relations WHERE slot IN $1 GROUP BY slot) newest
-               ON newest.slot = c.slot AND newest.ts = c.ts
-           JOIN events e ON e.event_nid = c.event_nid""",
+        """SELECT slot, event_nid FROM (
+               SELECT c.slot, c.event_nid,
+                      ROW_NUMBER() OVER (PARTITION BY c.slot ORDER BY e.event_id DESC) AS number
+               FROM relations c
+               JOIN (SELECT slot, MAX(ts) AS ts FROM relations WHERE slot IN $1 GROUP BY slot) newest
+                   ON newest.slot = c.slot AND newest.ts = c.ts
+               JOIN events e ON e.event_nid = c.event_nid) numbered
+           WHERE number = 1""",
         slots,
     )
-    return {slot: nid for slot, _, nid in sorted((row[0], row[1], row[2]) for row in rows)}
+    return {row[0]: row[1] for row in rows}
 
 
 async def in_slot(r: Reader, slot: str, limit: int) -> list[int]:
@@ -176,14 +181,21 @@ async def in_slot(r: Reader, slot: str, limit: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-async def spoken(r: Reader, room_nid: int, root_ids: Sequence[str]) -> list[Spoken]:
-    """Who has said how much in some threads."""
+async def spoken(
+    r: Reader, room_nid: int, root_ids: Sequence[str], user_id: str, without: Collection[str]
+) -> list[Spoken]:
+    """What others than ``without`` have said in some threads, for a user who asks."""
+    # Both in one list: what begins an event id begins no user id.
+    senders = [sender for sender in without if sender.startswith("@")]
     rows = await r.fetch_in(
-        "SELECT root_id, sender, events, latest_pos FROM threads WHERE root_id IN $1 AND room_nid = $2",
-        root_ids,
+        """SELECT root_id, CAST(SUM(events) AS INTEGER), MAX(latest_pos),
+                  MAX(CASE WHEN sender = $3 THEN 1 ELSE 0 END)
+           FROM threads WHERE room_nid = $2 AND root_id IN $1 AND sender NOT IN $1 GROUP BY root_id""",
+        [*root_ids, *senders],
         room_nid,
+        user_id,
     )
-    return [Spoken(*row) for row in rows]
+    return [Spoken(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
 
 async def at_positions(r: Reader, room_nid: int, positions: Sequence[int]) -> dict[int, int]:

@@ -162,7 +162,8 @@ class Unread:
         known = self._known.get((room.nid, user_id))
         if known is None or not room.full_since <= known.upto <= now:
             return None
-        if known.reader.rules is not await self._rules.of(user_id):
+        rules = await self._rules.of(user_id)
+        if known.reader.rules is not rules and known.reader.rules.ruleset != rules.ruleset:
             return None
         if known.reader.ignored != await self._ignored.by(user_id):
             return None

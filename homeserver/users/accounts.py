@@ -20,6 +20,7 @@ from homeserver.storage import (
     filters,
     key_backup,
     profiles,
+    pushers,
     registration_tokens,
     third_party_ids,
     users,
@@ -191,6 +192,7 @@ class Accounts:
             await users.deactivate(tx, user_id)
             await profiles.remove_all(tx, user_id)
             await third_party_ids.remove_all(tx, user_id)
+            await pushers.remove_all(tx, user_id)
             if erase:
                 await account_data.remove_all(tx, user_id)
                 await filters.remove_all(tx, user_id)

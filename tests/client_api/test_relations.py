@@ -401,3 +401,11 @@ async def test_no_thread_begins_at_a_child(talk: Talk) -> None:
     await talk.relate(talk.bob, child, "m.thread", "as from elsewhere")
     assert await talk.bundle(talk.alice, child) == {}
     assert ids((await talk.threads(talk.alice))["chunk"]) == [reply_to, root]
+
+
+@pytest.mark.parametrize("token", ["s1_9999999999999999999_0", "s1_-9999999999999999999_0", "s1_0_0_x"])
+async def test_tokens_of_no_position_are_refused(talk: Talk, token: str) -> None:
+    root = await talk.say(talk.alice, "root")
+    for path in (f"relations/{segment(root)}", "threads"):
+        status, reply = await talk.get(talk.alice, path, **{"from": token})
+        assert (status, reply["errcode"]) == (400, "M_INVALID_PARAM")

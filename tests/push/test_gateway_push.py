@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from homeserver.config.egress import Egress
@@ -11,10 +15,12 @@ from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.push.pushers import MAX_PUSHERS
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.receipts import READ, READ_PRIVATE
+from homeserver.storage import pushers as pusher_storage
+from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
 from tests.push.gateway import Gateway, push_gateway
 from tests.push.server import PushServer, http_pusher, mention, push_server
-from tests.world import WorldRoom
+from tests.world import World, WorldRoom
 
 HOUR = 3600
 
@@ -372,3 +378,112 @@ async def test_addresses_of_ones_own_network_are_not_contacted(
         await room.send(alice, "1")
         await server.settle(HOUR)
         assert gateway.requests == []
+
+
+def meanwhile(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, happens: Callable[[], Awaitable[object]]
+) -> None:
+    """Let something happen, once, right after a read and before its result is used."""
+    read = getattr(module, name)
+
+    async def read_first(*args: Any) -> Any:
+        found = await read(*args)
+        monkeypatch.setattr(module, name, read)
+        await happens()
+        return found
+
+    monkeypatch.setattr(module, name, read_first)
+
+
+async def test_somebody_who_joins_while_the_members_are_read_is_pushed_to(
+    server: PushServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _, room = await two_in_a_room(server)
+    carol = server.world.user("carol")
+    await server.pusher(carol, gateway)
+    meanwhile(monkeypatch, pusher_storage, "users_in", lambda: room.join(carol))
+    await room.send(alice, "before")
+    await server.settle()
+    sent = await room.send(alice, "after")
+    await server.settle()
+    assert gateway.events == [sent.id]
+
+
+async def test_what_is_sent_while_the_first_pusher_is_read_is_pushed(
+    server: PushServer, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    meanwhile(monkeypatch, room_storage, "last_positions", lambda: room.send(alice, "hello"))
+    await server.pusher(bob, gateway)
+    await server.settle()
+    assert len(gateway.events) == 1
+
+
+async def test_what_is_sent_while_the_server_starts_is_pushed(
+    sqlite_database: Database, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with push_server(sqlite_database) as server:
+        alice, bob, room = await two_in_a_room(server)
+        await server.pusher(bob, gateway)
+
+    async def send() -> None:
+        await WorldRoom(worlds[0], room.room_id).send(alice, "good morning")
+
+    worlds: list[World] = []
+    opened = World.open
+
+    async def open_world(*args: Any, **options: Any) -> World:
+        worlds.append(await opened(*args, **options))
+        return worlds[-1]
+
+    monkeypatch.setattr(World, "open", open_world)
+    meanwhile(monkeypatch, pusher_storage, "everyone", send)
+    async with push_server(sqlite_database) as again:
+        await again.settle()
+        assert len(gateway.events) == 1
+
+
+async def test_invites_that_are_filtered_out_are_neither_pushed_nor_counted(
+    server: PushServer, gateway: Gateway
+) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    mallory = server.world.user("mallory")
+    await server.account_data.set_content(
+        bob, "org.matrix.msc4155.invite_permission_config", {"ignored_users": [mallory]}
+    )
+    await server.pusher(bob, gateway)
+    await (await server.world.private_room(mallory)).invite(mallory, bob)
+    sent = await room.send(alice, "hello")
+    await server.settle()
+    assert gateway.events == [sent.id]
+    assert gateway.requests[0]["counts"] == {"unread": 1}
+
+
+async def test_pushers_that_take_the_place_of_others_at_work_are_stored_as_behind(
+    server: PushServer, gateway: Gateway
+) -> None:
+    alice, bob, room = await two_in_a_room(server)
+    names = [str(number) for number in range(20)]
+    for name in names:
+        await server.pusher(bob, gateway, pushkey=name)
+    gateway.open.clear()
+    await room.send(alice, "hello")
+    async with asyncio.timeout(20):
+        while gateway.under_way < len(names):
+            gateway.asked.clear()
+            await gateway.asked.wait()
+    server.world.clock.advance(60)
+    server.reader.tick()
+
+    async with push_gateway() as other:
+        other.status = 500
+        for name in names:
+            await server.pushers.set(bob, "PHONE", http_pusher(other.url, name))
+        await other.until(lambda: len(other.requests) == len(names))
+        server.world.clock.advance(60)
+        server.reader.tick()
+        stored = await server.world.db.write(pusher_storage.everyone)
+        gateway.open.set()
+        await server.reader.idle()
+
+    assert [pusher.behind for pusher in stored] == [True] * len(names)

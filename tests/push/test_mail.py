@@ -203,3 +203,9 @@ async def test_the_link_in_a_mail_ends_it(server: PushServer, mail: MailServer) 
     await room.send(ALICE, "no more")
     await server.settle(HOUR)
     assert len(mail.messages) == 1
+
+
+async def test_of_an_account_that_is_ended_no_address_stays(server: PushServer) -> None:
+    await room_with_mail(server)
+    await server.people.accounts.deactivate(BOB)
+    assert await server.pushers.of(BOB) == []

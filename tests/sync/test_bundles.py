@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homeserver.protocol.relations import replacement_slot
 from homeserver.rooms.relations_fill import fill_relations
 from homeserver.rooms.send import Draft
 from homeserver.rooms.visibility import SeenEvent
@@ -254,3 +255,48 @@ async def test_a_relation_across_rooms_is_none(both: SyncServer) -> None:
     (told,) = await told_to(both, here, alice, [root])
 
     assert in_short(told) == {}
+
+
+class Counted:
+    """A reader that counts the rows it is given."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.rows = 0
+
+    async def fetch_in(self, *args: Any) -> list[Any]:
+        found: list[Any] = await self._reader.fetch_in(*args)
+        self.rows += len(found)
+        return found
+
+
+async def test_what_is_read_does_not_grow_with_those_who_speak_or_edit(both: SyncServer) -> None:
+    room = await both.world.public_room(both.world.user("alice"))
+    root = await room.send(both.world.user("alice"), "root")
+    for name in ("alice", "bob", "carol"):
+        await room.join(both.world.user(name))
+        await room.send_event(both.world.user(name), "m.room.message", thread_message(root))
+    for _ in range(3):
+        edit = {
+            "body": "*",
+            "m.new_content": {"body": "new"},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": root.id},
+        }
+        await room.send_event(both.world.user("alice"), "m.room.message", edit)
+    slot = replacement_slot(root.event)
+    assert slot is not None
+
+    reader: Any = Counted(both.world.db.read)
+    live = await room.live()
+    (thread,) = await relations.spoken(
+        reader, live.nid, [root.id], "@bob:here.example", ["@carol:here.example"]
+    )
+    newest = await relations.newest_in_slots(reader, [slot])
+
+    assert (thread.events, thread.participated) == (2, True)
+    assert len(newest) == 1
+    assert reader.rows == 2
+
+
+def thread_message(root: StoredEvent) -> dict[str, Any]:
+    return {"body": "hi", "m.relates_to": {"rel_type": "m.thread", "event_id": root.id}}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from homeserver.rooms.receipts import READ, READ_PRIVATE
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
+from homeserver.sync import rulesets
 from tests.sync.server import Client, SyncServer
 from tests.world import WorldRoom
 
@@ -158,3 +161,20 @@ async def test_a_rule_about_members_looks_at_how_many_there_were(server: SyncSer
     assert counts(await bob.sync(), room) == (1, 0)
     bob.server, bob.token = await SyncServer.open(server.world.db), None
     assert counts(await bob.sync(), room) == (1, 0)
+
+
+async def test_rules_that_are_read_again_and_say_the_same_take_no_new_count(
+    server: SyncServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rulesets, "_REMEMBERED_USERS", 1)
+    alice, bob, room = await two_in_a_room(server)
+    await room.send(alice.user_id, "1")
+    assert counts(await bob.sync(), room) == (1, 0)
+    await alice.sync()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("counted from the beginning")
+
+    monkeypatch.setattr(server.reading.unread, "_anew", fail)
+    await room.send(alice.user_id, "2")
+    assert counts(await bob.sync(), room) == (2, 0)

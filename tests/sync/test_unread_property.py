@@ -249,7 +249,7 @@ def badges_of(server: SyncServer) -> Badges:
         rooms=server.world.rooms,
         memberships=server.reading.memberships,
         unread=server.reading.unread,
-        ignored=server.reading.ignored,
+        invite_permissions=server.reading.invite_permissions,
         notifier=server.notifier,
     )
 
