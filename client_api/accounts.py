@@ -182,6 +182,7 @@ class AccountApi:
         owner = await self._ids.owner(proved.medium, proved.address)
         if owner is None:
             raise not_known()
+        await self._accounts.check_not_locked(owner)
         await self._validation.use_up(proved)
         return owner
 

@@ -35,6 +35,8 @@ Page: TypeAlias = Callable[[Request], Awaitable[web.Response]]
 _DEEDS = {
     "/account/password": "change the password of",
     "/account/deactivate": "close for good",
+    "/account/3pid": "add an email address to",
+    "/account/3pid/add": "add an email address to",
     "/delete_devices": "log devices out of",
     "/login/get_token": "log another device in to",
     "/keys/device_signing/upload": "replace the encryption identity of",

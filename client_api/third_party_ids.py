@@ -13,8 +13,9 @@ import msgspec
 from client_api.pages import form_fields, page, refusal_page
 from homeserver.errors import MatrixError, RemoteError
 from homeserver.users.address_validation import AddressValidation, Purpose, TokenRequest
+from homeserver.users.confirmation import Confirmation
 from homeserver.users.identity_servers import IdentityBindings
-from homeserver.users.interactive_auth import PASSWORD, InteractiveAuth, Operation
+from homeserver.users.interactive_auth import Operation
 from homeserver.users.registration import Registration
 from homeserver.users.third_party_ids import ThirdPartyIds
 from homeserver.web import Reply, Request
@@ -48,14 +49,14 @@ class ThirdPartyIdApi:
     def __init__(
         self,
         ids: ThirdPartyIds,
-        interactive_auth: InteractiveAuth,
+        confirmation: Confirmation,
         registration: Registration,
         *,
         validation: AddressValidation | None,
         bindings: IdentityBindings | None,
     ) -> None:
         self._ids = ids
-        self._interactive_auth = interactive_auth
+        self._confirmation = confirmation
         self._registration = registration
         self._validation = validation
         self._bindings = bindings
@@ -151,7 +152,7 @@ class ThirdPartyIdApi:
     ) -> None:
         user_id = request.requester.user_id
         proved = await validation.validated(Purpose.ADDING, given.sid, given.client_secret)
-        await self._interactive_auth.authorise(Operation(endpoint, user_id), request.json(), [[PASSWORD]])
+        await self._confirmation.confirm(Operation(endpoint, user_id), request.json())
         await self._ids.add(user_id, proved)
 
     async def _unbind(self, user_id: str, wanted: _Address) -> bool:

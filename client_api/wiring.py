@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
@@ -43,9 +45,9 @@ from client_api.to_device import ToDeviceApi
 from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
 from homeserver.application_services import ApplicationServices
+from homeserver.appservices.services import AppServices
 from homeserver.config.login import Login
 from homeserver.config.surroundings import Support, Turn
-from homeserver.contact import Contact
 from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
@@ -64,9 +66,27 @@ from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.transactions import Transactions
 from homeserver.single_sign_on import base_url_of
 from homeserver.sso.sign_on import SingleSignOn
+from homeserver.third_party_identifiers import ThirdPartyIdentifiers
 from homeserver.users.confirmation import SSO
 from homeserver.users.shared_secret import SharedSecret
 from homeserver.users.third_party_ids import ThirdPartyIds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the configuration says of it.
+
+    Clients are told the base URL and the room version; who knows ``registration_secret`` may register.
+    ``ways`` are those to log in, beside single sign-on.
+    """
+
+    public_base_url: str | None = None
+    default_room_version: str = DEFAULT_ROOM_VERSION.id
+    registration_secret: str | None = None
+    forgets_on_leave: bool = False
+    ways: Login = field(default_factory=Login)
+    support: Support | None = None
+    turn: Turn = field(default_factory=Turn)
 
 
 def wire_client_api(
@@ -81,50 +101,25 @@ def wire_client_api(
     finding: Finding,
     application_services: ApplicationServices,
     pushers: Pushers,
+    settings: Settings | None = None,
     unsubscribing: Unsubscribing | None = None,
-    public_base_url: str | None,
-    default_room_version: str = DEFAULT_ROOM_VERSION.id,
-    registration_secret: str | None = None,
-    forgets_on_leave: bool = False,
-    ways: Login | None = None,
-    support: Support | None = None,
-    turn: Turn | None = None,
     sign_on: SingleSignOn | None = None,
-    contact: Contact | None = None,
+    identifiers: ThirdPartyIdentifiers | None = None,
     contacts: Contacts | None = None,
 ) -> ClientApi:
-    """The modules that answer clients.
-
-    Clients are told the base URL and the room version; who knows ``registration_secret`` may register.
-    ``ways`` are those to log in, beside those that ``sign_on`` has.  Without ``contact`` nobody can add an
-    address.
-    """
-    ways, contact = ways or Login(), contact or Contact(ids=ThirdPartyIds(core.db, core.clock))
-    sso = SsoApi(sign_on, base_url_of(public_base_url, core.server_name))
-    fallback = FallbackApi(people.interactive_auth, captcha_script=contact.captcha_script)
-    if sign_on is not None:
-        fallback.elsewhere[SSO] = sso.fallback
+    """The modules that answer clients.  Without ``identifiers`` nobody can add an address."""
+    settings = settings or Settings()
+    identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
+    services = application_services.services
+    sso = SsoApi(sign_on, base_url_of(settings.public_base_url, core.server_name))
     return ClientApi(
-        discovery=DiscoveryApi(
-            default_room_version=default_room_version,
-            public_base_url=public_base_url,
-            login_tokens=ways.token_login,
-            support=support,
-            identity_server=contact.recommended,
-            takes_addresses=contact.validation is not None,
-            forgets_on_leave=forgets_on_leave,
-            profile_settings=contacts.settings.profiles,
-        ),
-        accounts=_accounts(people, actions, contact),
-        shared_secret=SharedSecretApi(
-            SharedSecret(registration_secret, core.clock), people.accounts, people.sessions, people.profiles
-        ),
-        sessions=_sessions(people, public_base_url, ways, sign_on),
-        administration=AdministrationApi(
-            people.moderation, people.accounts, people.last_seen, core.server_name
-        ),
-        calls=CallsApi(turn or Turn(), core.clock),
+        discovery=_discovery(settings, identifiers, contacts),
+        accounts=_accounts(people, actions, identifiers),
+        shared_secret=_shared_secret(core, people, settings),
+        sessions=_sessions(people, settings, sign_on),
+        administration=_administration(core, people),
+        calls=CallsApi(settings.turn, core.clock),
         sso=sso,
         devices=DeviceApi(people.sessions, people.confirmation, people.last_seen),
         profile=ProfileApi(people.profiles, contacts.profile_access),
@@ -134,73 +129,26 @@ def wire_client_api(
         pushers=PushersApi(pushers, reading.notifications),
         unsubscribing=UnsubscribingApi(unsubscribing),
         sync=SyncApi(core.db, reading.sync),
-        rooms=RoomsApi(
-            actions.create,
-            actions.upgrade,
-            actions.membership,
-            actions.directory,
-            services=application_services.services,
-            server_name=core.server_name,
-        ),
-        directory=DirectoryApi(actions.directory, application_services.services),
+        rooms=_rooms(core, actions, services),
+        directory=DirectoryApi(actions.directory, services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
-        send=SendApi(
-            send=core.send,
-            membership=actions.membership,
-            directory=actions.directory,
-            redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
-            transactions=Transactions(core.db, core.clock),
-            related=RelatedSends(core.db, core.events),
-        ),
+        send=_send(core, actions),
         messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
-        keys=KeysApi(
-            uploads=encryption.uploads,
-            queries=encryption.queries,
-            claims=encryption.claims,
-            cross_signing=encryption.cross_signing,
-            confirmation=people.confirmation,
-            sync=reading.sync,
-        ),
+        keys=_keys(people, encryption, reading),
         key_backup=KeyBackupApi(encryption.backups),
-        dehydrated=DehydratedDeviceApi(
-            DehydratedDevices(
-                db=core.db,
-                clock=core.clock,
-                uploads=encryption.uploads,
-                observers=(ephemeral.to_device, encryption.lists),
-                position=lambda: core.notifier.position,
-            )
-        ),
-        media=MediaApi(
-            uploads=content.uploads,
-            media=content.media,
-            thumbnails=content.thumbnails,
-            max_upload_bytes=content.settings.max_upload_bytes,
-        ),
+        dehydrated=_dehydrated(core, ephemeral, encryption),
+        media=_media(content),
         public_rooms=PublicRoomsApi(finding.published, core.server_name),
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),
         openid=OpenIdApi(people.openid, core.server_name),
-        appservices=AppServicesApi(
-            services=application_services.services,
-            accounts=application_services.accounts,
-            sessions=people.sessions,
-            client=application_services.client,
-            networks=application_services.networks,
-            traffic=application_services.traffic,
-        ),
+        appservices=_appservices(people, application_services),
         third_party=ThirdPartyApi(application_services.third_party),
-        event_streams=EventStreamsApi(
-            stream=reading.event_stream,
-            initial=reading.initial_sync,
-            events=core.events,
-            history=reading.history,
-            client_events=reading.client_events,
-        ),
-        third_party_ids=_third_party_ids(people, contact),
-        fallback=fallback,
+        event_streams=_event_streams(core, reading),
+        third_party_ids=_third_party_ids(people, identifiers),
+        fallback=_fallback(people, identifiers, sso if sign_on else None),
         relations=RelationsApi(reading.relations, reading.history, reading.client_events),
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
@@ -208,7 +156,20 @@ def wire_client_api(
     )
 
 
-def _accounts(people: People, actions: RoomActions, contact: Contact) -> AccountApi:
+def _discovery(settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts) -> DiscoveryApi:
+    return DiscoveryApi(
+        default_room_version=settings.default_room_version,
+        public_base_url=settings.public_base_url,
+        login_tokens=settings.ways.token_login,
+        support=settings.support,
+        identity_server=identifiers.recommended,
+        takes_addresses=identifiers.validation is not None,
+        forgets_on_leave=settings.forgets_on_leave,
+        profile_settings=contacts.settings.profiles,
+    )
+
+
+def _accounts(people: People, actions: RoomActions, identifiers: ThirdPartyIdentifiers) -> AccountApi:
     return AccountApi(
         people.accounts,
         people.sessions,
@@ -217,31 +178,120 @@ def _accounts(people: People, actions: RoomActions, contact: Contact) -> Account
         actions.membership,
         guests=people.guests,
         confirmation=people.confirmation,
-        ids=contact.ids,
-        validation=contact.validation,
-        bindings=contact.bindings,
+        ids=identifiers.ids,
+        validation=identifiers.validation,
+        bindings=identifiers.bindings,
     )
 
 
-def _sessions(
-    people: People, public_base_url: str | None, ways: Login, sign_on: SingleSignOn | None
-) -> SessionApi:
+def _shared_secret(core: Core, people: People, settings: Settings) -> SharedSecretApi:
+    secret = SharedSecret(settings.registration_secret, core.clock)
+    return SharedSecretApi(secret, people.accounts, people.sessions, people.profiles)
+
+
+def _sessions(people: People, settings: Settings, sign_on: SingleSignOn | None) -> SessionApi:
     return SessionApi(
         people.accounts,
         people.sessions,
-        public_base_url,
-        ways=ways,
+        settings.public_base_url,
+        ways=settings.ways,
         login_tokens=people.login_tokens,
         confirmation=people.confirmation,
         identity_providers=sign_on.providers() if sign_on else (),
     )
 
 
-def _third_party_ids(people: People, contact: Contact) -> ThirdPartyIdApi:
+def _administration(core: Core, people: People) -> AdministrationApi:
+    return AdministrationApi(people.moderation, people.accounts, people.last_seen, core.server_name)
+
+
+def _rooms(core: Core, actions: RoomActions, services: AppServices) -> RoomsApi:
+    return RoomsApi(
+        actions.create,
+        actions.upgrade,
+        actions.membership,
+        actions.directory,
+        services=services,
+        server_name=core.server_name,
+    )
+
+
+def _send(core: Core, actions: RoomActions) -> SendApi:
+    return SendApi(
+        send=core.send,
+        membership=actions.membership,
+        directory=actions.directory,
+        redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
+        transactions=Transactions(core.db, core.clock),
+        related=RelatedSends(core.db, core.events),
+    )
+
+
+def _event_streams(core: Core, reading: Reading) -> EventStreamsApi:
+    return EventStreamsApi(
+        stream=reading.event_stream,
+        initial=reading.initial_sync,
+        events=core.events,
+        history=reading.history,
+        client_events=reading.client_events,
+    )
+
+
+def _keys(people: People, encryption: Encryption, reading: Reading) -> KeysApi:
+    return KeysApi(
+        uploads=encryption.uploads,
+        queries=encryption.queries,
+        claims=encryption.claims,
+        cross_signing=encryption.cross_signing,
+        confirmation=people.confirmation,
+        sync=reading.sync,
+    )
+
+
+def _dehydrated(core: Core, ephemeral: Ephemeral, encryption: Encryption) -> DehydratedDeviceApi:
+    return DehydratedDeviceApi(
+        DehydratedDevices(
+            db=core.db,
+            clock=core.clock,
+            uploads=encryption.uploads,
+            observers=(ephemeral.to_device, encryption.lists),
+            position=lambda: core.notifier.position,
+        )
+    )
+
+
+def _media(content: ContentRepository) -> MediaApi:
+    return MediaApi(
+        uploads=content.uploads,
+        media=content.media,
+        thumbnails=content.thumbnails,
+        max_upload_bytes=content.settings.max_upload_bytes,
+    )
+
+
+def _appservices(people: People, services: ApplicationServices) -> AppServicesApi:
+    return AppServicesApi(
+        services=services.services,
+        accounts=services.accounts,
+        sessions=people.sessions,
+        client=services.client,
+        networks=services.networks,
+        traffic=services.traffic,
+    )
+
+
+def _fallback(people: People, identifiers: ThirdPartyIdentifiers, sso: SsoApi | None) -> FallbackApi:
+    fallback = FallbackApi(people.interactive_auth, captcha_script=identifiers.captcha_script)
+    if sso is not None:
+        fallback.elsewhere[SSO] = sso.fallback
+    return fallback
+
+
+def _third_party_ids(people: People, identifiers: ThirdPartyIdentifiers) -> ThirdPartyIdApi:
     return ThirdPartyIdApi(
-        contact.ids,
-        people.interactive_auth,
+        identifiers.ids,
+        people.confirmation,
         people.registration,
-        validation=contact.validation,
-        bindings=contact.bindings,
+        validation=identifiers.validation,
+        bindings=identifiers.bindings,
     )

@@ -9,7 +9,6 @@ from functools import partial
 import structlog
 
 from homeserver.application_services import ApplicationServices
-from homeserver.contact import Contact
 from homeserver.content_repository import ContentRepository
 from homeserver.core import Core
 from homeserver.encryption import Encryption
@@ -17,6 +16,7 @@ from homeserver.ephemeral import Ephemeral
 from homeserver.people import People
 from homeserver.rooms.relations_fill import fill_relations
 from homeserver.storage import remote_keys, transaction_ids
+from homeserver.third_party_identifiers import ThirdPartyIdentifiers
 
 _log = structlog.get_logger()
 
@@ -35,7 +35,7 @@ def start_chores(
     content: ContentRepository,
     encryption: Encryption,
     services: ApplicationServices,
-    contact: Contact,
+    identifiers: ThirdPartyIdentifiers,
 ) -> None:
     """Do them in the background from now on."""
 
@@ -56,8 +56,8 @@ def start_chores(
         encryption.remote_lists.fetching.tick()
 
     async def forget_validations() -> None:
-        if contact.validation is not None:
-            await contact.validation.forget_expired()
+        if identifiers.validation is not None:
+            await identifiers.validation.forget_expired()
 
     core.background.start(fill_relations(core.db), "index of relations")
     for name, seconds, work in (

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import signal
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from client_api.routes import client_routes
+from client_api.wiring import Settings as ClientSettings
 from client_api.wiring import wire_client_api
 from federation.advertise import advertise_routes
 from federation.server_keys import OldKey
@@ -37,7 +39,6 @@ from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
 from homeserver.connections import Connections
-from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import Contacts, ContactSettings, start_contacts, wire_contacts
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
@@ -57,6 +58,7 @@ from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.single_sign_on import base_url_of, wire_single_sign_on
 from homeserver.storage import open_database
+from homeserver.third_party_identifiers import ThirdPartyIdentifiers, registration_policy, wire_identifiers
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import HiddenProfiles
 from homeserver.web import Dispatcher, Route
@@ -94,117 +96,28 @@ class Server:
     async def start(cls, config: Config, clock: Clock | None = None) -> Server:
         """Open the database, wire everything and listen."""
         async with contextlib.AsyncExitStack() as opened:
-            db = await open_database(config.database)
-            opened.push_async_callback(db.close)
-            key = parse_signing_key_file(config.signing_key.read_text())
-            core = await open_core(
-                db,
-                clock or SystemClock(),
-                config.server_name,
-                key,
-                lifetimes=config.retention.lifetimes(),
-                forget_on_leave=config.rooms.forget_on_leave,
-            )
-            opened.push_async_callback(core.background.close)
+            core = await _open_core(config, clock or SystemClock(), opened)
             metrics = Metrics()
             core.notifier.listeners.append(metrics.count_events)
             core.background.start(metrics.watch_event_loop(), "event loop watch")
             limiter = _rate_limiter(config, core.clock)
-            https = _way_to_other_servers(config, core, opened)
-            federation = await _meet_other_servers(config, core, https, opened)
-            ephemeral = wire_ephemeral(core, federation.sender, presence=config.presence.enabled)
-            encryption = wire_encryption(
-                core,
-                federation.sender,
-                federation.client,
-                send_device_names=config.federation.send_device_names,
-            )
-            opened.callback(encryption.remote_lists.fetching.close)
-            await encryption.start()
-            pushers = wire_pushers(core, config.push)
-            people = _meet_people(config, core, federation, ephemeral, encryption, pushers=pushers)
-            opened.push_async_callback(people.last_seen.write)
-            ways_out = open_egress(config.egress, opened)
-            contact = _contact(config, core, people, ways_out)
-            rooms = _rooms(
-                config, core, federation, ephemeral, people, encryption=encryption, contact=contact
-            )
-            services = wire_application_services(
-                core,
-                people,
-                ephemeral,
-                rooms.reading,
-                encryption,
-                http=ways_out.own,
-                registrations=config.application_services,
-            )
-            await services.start(core, people, rooms.actions, federation.rooms.invites)
-            content = wire_content_repository(core, config.media, federation_media(core, https))
-            await content.open(core, opened)
-            push_mail = _push_mail(config, core, pushers, contact)
-            reader = wire_push_reader(
-                core, pushers, rooms.reading, ephemeral, ways_out.strangers, mail=push_mail
-            )
-            await start_pushing(reader, opened)
-            health = Health(db, metrics)
+            parts = await _wire(config, core, opened)
+            health = Health(core.db, metrics)
             tables = {
-                "client": _for_clients(
-                    config,
-                    core,
-                    ephemeral,
-                    people,
-                    rooms,
-                    content=content,
-                    contact=contact,
-                    ways_out=ways_out,
-                    services=services,
-                    pushers=pushers,
-                    push_mail=push_mail,
-                ),
-                "federation": await _for_servers(
-                    *(config, core, federation, ephemeral, people),
-                    rooms=rooms,
-                    content=content,
-                    services=services,
-                    opened=opened,
-                ),
+                "client": _for_clients(config, core, parts),
+                "federation": await _for_servers(config, core, parts, opened),
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
             }
-            # For whoever comes by this server's name, which may lead to either API.
-            advertised = advertise_routes(
-                config.federation.advertise if config.federation.enabled else None,
-                config.federation.policy_server_key,
-            )
-            opened.push_async_callback(ephemeral.presence.flush)
-            start_contacts(core, rooms.contacts)
-            start_chores(
-                core,
-                ephemeral,
-                people,
-                content=content,
-                encryption=encryption,
-                services=services,
-                contact=contact,
-            )
-            start_expiring(core, rooms.actions.membership, config.retention.purge_interval)
+            opened.push_async_callback(parts.ephemeral.presence.flush)
+            _start_background(config, core, parts)
             server = cls(core, opened.pop_all())
         # aiohttp's own logger reports malformed HTTP with tracebacks; the client has its 400.
         logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
         try:
             for listener in config.listeners:
-                dispatcher = Dispatcher(
-                    [route for name in listener.serves for route in tables[name]]
-                    + (advertised if {"client", "federation"} & {*listener.serves} else []),
-                    authenticate_user=services.authentication.authenticate,
-                    authenticate_server=federation.authentication.authenticate_server,
-                    rate_limiter=limiter,
-                    max_body=config.limits.max_request_bytes,
-                    trust_forwarded_for=listener.behind_proxy,
-                    observe=metrics.observe_request,
-                    is_unlimited=services.services.is_unlimited,
-                    note_use=people.last_seen.note,
-                )
+                routes = _served(config, listener, tables)
+                dispatcher = _dispatcher(config, listener, routes, parts, limiter=limiter, metrics=metrics)
                 await server._listen(listener, dispatcher)
         except BaseException:
             await server.stop()
@@ -231,6 +144,126 @@ class Server:
         _log.info("listening", address=describe_listener(listener), serves=listener.serves)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What is wired, as far as both APIs, or what runs in the background, use it."""
+
+    federation: Federation
+    ephemeral: Ephemeral
+    encryption: Encryption
+    people: People
+    ways_out: WaysOut
+    identifiers: ThirdPartyIdentifiers
+    rooms: _RoomParts
+    services: ApplicationServices
+    content: ContentRepository
+    pushers: Pushers
+    push_mail: PushMail | None
+
+
+async def _open_core(config: Config, clock: Clock, opened: contextlib.AsyncExitStack) -> Core:
+    """The core on its database; both are closed with ``opened``."""
+    db = await open_database(config.database)
+    opened.push_async_callback(db.close)
+    core = await open_core(
+        db,
+        clock,
+        config.server_name,
+        parse_signing_key_file(config.signing_key.read_text()),
+        lifetimes=config.retention.lifetimes(),
+        forget_on_leave=config.rooms.forget_on_leave,
+    )
+    opened.push_async_callback(core.background.close)
+    return core
+
+
+async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -> _Parts:
+    """Wire everything but the APIs, in the order in which one part needs another."""
+    https = _way_to_other_servers(config, core, opened)
+    federation = await _meet_other_servers(config, core, https, opened)
+    ephemeral = wire_ephemeral(core, federation.sender, presence=config.presence.enabled)
+    encryption = await _encryption(config, core, federation, opened)
+    pushers = wire_pushers(core, config.push)
+    people = _meet_people(config, core, federation, ephemeral, encryption, pushers=pushers)
+    opened.push_async_callback(people.last_seen.write)
+    ways_out = open_egress(config.egress, opened)
+    identifiers = _identifiers(config, core, people, ways_out)
+    rooms = _rooms(
+        config, core, federation, ephemeral, people, encryption=encryption, identifiers=identifiers
+    )
+    services = wire_application_services(
+        *(core, people, ephemeral, rooms.reading, encryption),
+        http=ways_out.own,
+        registrations=config.application_services,
+    )
+    await services.start(core, people, rooms.actions, federation.rooms.invites)
+    content = wire_content_repository(core, config.media, federation_media(core, https))
+    await content.open(core, opened)
+    push_mail = _push_mail(config, core, pushers, identifiers)
+    reader = wire_push_reader(core, pushers, rooms.reading, ephemeral, ways_out.strangers, mail=push_mail)
+    await start_pushing(reader, opened)
+    return _Parts(
+        federation=federation,
+        ephemeral=ephemeral,
+        encryption=encryption,
+        people=people,
+        ways_out=ways_out,
+        identifiers=identifiers,
+        rooms=rooms,
+        services=services,
+        content=content,
+        pushers=pushers,
+        push_mail=push_mail,
+    )
+
+
+def _start_background(config: Config, core: Core, parts: _Parts) -> None:
+    start_contacts(core, parts.rooms.contacts)
+    start_chores(
+        core,
+        parts.ephemeral,
+        parts.people,
+        content=parts.content,
+        encryption=parts.encryption,
+        services=parts.services,
+        identifiers=parts.identifiers,
+    )
+    start_expiring(core, parts.rooms.actions.membership, config.retention.purge_interval)
+
+
+def _served(config: Config, listener: Listener, tables: Mapping[str, list[Route]]) -> list[Route]:
+    """Its routes, and those for whoever comes by this server's name, which may lead to either API."""
+    routes = [route for name in listener.serves for route in tables[name]]
+    if {"client", "federation"} & {*listener.serves}:
+        settings = config.federation
+        routes += advertise_routes(
+            settings.advertise if settings.enabled else None, settings.policy_server_key
+        )
+    return routes
+
+
+def _dispatcher(
+    config: Config,
+    listener: Listener,
+    routes: list[Route],
+    parts: _Parts,
+    *,
+    limiter: RateLimiter,
+    metrics: Metrics,
+) -> Dispatcher:
+    return Dispatcher(
+        routes,
+        authenticate_user=parts.services.authentication.authenticate,
+        authenticate_server=parts.federation.authentication.authenticate_server,
+        rate_limiter=limiter,
+        max_body=config.limits.max_request_bytes,
+        trust_forwarded_for=listener.behind_proxy,
+        observe=metrics.observe_request,
+        is_unlimited=parts.services.services.is_unlimited,
+        note_use=parts.people.last_seen.note,
+    )
+
+
 def _way_to_other_servers(config: Config, core: Core, opened: contextlib.AsyncExitStack) -> Https:
     settings = config.federation
     return open_https(settings, core.clock, settings.allows if settings.enabled else _nobody, opened)
@@ -251,6 +284,20 @@ async def _meet_other_servers(
         old_keys=[OldKey(old.key_id, old.public_key, old.expired_ts) for old in config.old_signing_keys],
         trusted_key_servers=settings.trusted_key_servers,
     )
+
+
+async def _encryption(
+    config: Config, core: Core, federation: Federation, opened: contextlib.AsyncExitStack
+) -> Encryption:
+    encryption = wire_encryption(
+        core,
+        federation.sender,
+        federation.client,
+        send_device_names=config.federation.send_device_names,
+    )
+    opened.callback(encryption.remote_lists.fetching.close)
+    await encryption.start()
+    return encryption
 
 
 def _meet_people(
@@ -277,7 +324,7 @@ def _meet_people(
     )
 
 
-def _contact(config: Config, core: Core, people: People, ways_out: WaysOut) -> Contact:
+def _identifiers(config: Config, core: Core, people: People, ways_out: WaysOut) -> ThirdPartyIdentifiers:
     def sign(method: str, uri: str, destination: str, body: bytes) -> str:
         return authorization_header(
             method=method,
@@ -289,7 +336,7 @@ def _contact(config: Config, core: Core, people: People, ways_out: WaysOut) -> C
         )
 
     messages = _rate_limiter(config, core.clock)
-    return wire_contact(
+    return wire_identifiers(
         core,
         config,
         people,
@@ -299,12 +346,14 @@ def _contact(config: Config, core: Core, people: People, ways_out: WaysOut) -> C
     )
 
 
-def _push_mail(config: Config, core: Core, pushers: Pushers, contact: Contact) -> PushMail | None:
+def _push_mail(
+    config: Config, core: Core, pushers: Pushers, identifiers: ThirdPartyIdentifiers
+) -> PushMail | None:
     return wire_push_mail(
         core,
         pushers,
-        contact.mailer,
-        contact.ids,
+        identifiers.mailer,
+        identifiers.ids,
         config.push,
         app_name=config.email.app_name,
         base_url=config.public_base_url or f"https://{config.server_name}",
@@ -313,12 +362,11 @@ def _push_mail(config: Config, core: Core, pushers: Pushers, contact: Contact) -
 
 @dataclass(frozen=True, slots=True)
 class _RoomParts:
-    """What both APIs do with rooms, and with the keys of those who are in them."""
+    """What is done with rooms, and by the people in them."""
 
     actions: RoomActions
     reading: Reading
     finding: Finding
-    encryption: Encryption
     contacts: Contacts
 
 
@@ -330,11 +378,11 @@ def _rooms(
     people: People,
     *,
     encryption: Encryption,
-    contact: Contact,
+    identifiers: ThirdPartyIdentifiers,
 ) -> _RoomParts:
     default_version = ROOM_VERSIONS[config.rooms.default_version]
     actions = wire_room_actions(
-        core, people.profiles, federation.rooms.remote_join, default_version, contact.servers
+        core, people.profiles, federation.rooms.remote_join, default_version, identifiers.servers
     )
     people.profiles.memberships = actions.membership
     backfill = federation.rooms.backfill
@@ -342,80 +390,61 @@ def _rooms(
     finding = wire_finding(core, reading, federation.client, backfill)
     settings = ContactSettings(user_directory=config.user_directory, profiles=config.profiles)
     contacts = wire_contacts(core, people, actions, reading, settings)
-    return _RoomParts(actions, reading, finding, encryption, contacts)
+    return _RoomParts(actions, reading, finding, contacts)
 
 
-def _for_clients(
-    config: Config,
-    core: Core,
-    ephemeral: Ephemeral,
-    people: People,
-    rooms: _RoomParts,
-    *,
-    content: ContentRepository,
-    services: ApplicationServices,
-    ways_out: WaysOut,
-    contact: Contact,
-    pushers: Pushers,
-    push_mail: PushMail | None,
-) -> list[Route]:
+def _for_clients(config: Config, core: Core, parts: _Parts) -> list[Route]:
     """The client-server API."""
-    base_url = base_url_of(config.public_base_url, config.server_name)
+    base_url, http = base_url_of(config.public_base_url, config.server_name), parts.ways_out.own
     api = wire_client_api(
         core,
-        people,
-        rooms.actions,
-        ephemeral,
-        rooms.reading,
-        finding=rooms.finding,
-        encryption=rooms.encryption,
-        application_services=services,
-        content=content,
-        pushers=pushers,
-        unsubscribing=None if push_mail is None else push_mail.unsubscribing,
-        public_base_url=config.public_base_url,
-        default_room_version=config.rooms.default_version,
-        registration_secret=config.registration.shared_secret,
-        forgets_on_leave=config.rooms.forget_on_leave,
-        ways=config.login,
-        support=config.support,
-        turn=config.turn,
-        sign_on=wire_single_sign_on(core, people, config.sso, ways_out.own, base_url=base_url),
-        contact=contact,
-        contacts=rooms.contacts,
+        parts.people,
+        parts.rooms.actions,
+        parts.ephemeral,
+        parts.rooms.reading,
+        finding=parts.rooms.finding,
+        encryption=parts.encryption,
+        application_services=parts.services,
+        content=parts.content,
+        pushers=parts.pushers,
+        settings=ClientSettings(
+            public_base_url=config.public_base_url,
+            default_room_version=config.rooms.default_version,
+            registration_secret=config.registration.shared_secret,
+            forgets_on_leave=config.rooms.forget_on_leave,
+            ways=config.login,
+            support=config.support,
+            turn=config.turn,
+        ),
+        unsubscribing=None if parts.push_mail is None else parts.push_mail.unsubscribing,
+        sign_on=wire_single_sign_on(core, parts.people, config.sso, http, base_url=base_url),
+        identifiers=parts.identifiers,
+        contacts=parts.rooms.contacts,
     )
     return client_routes(api)
 
 
 async def _for_servers(
-    config: Config,
-    core: Core,
-    federation: Federation,
-    ephemeral: Ephemeral,
-    people: People,
-    *,
-    rooms: _RoomParts,
-    content: ContentRepository,
-    services: ApplicationServices,
-    opened: contextlib.AsyncExitStack,
+    config: Config, core: Core, parts: _Parts, opened: contextlib.AsyncExitStack
 ) -> list[Route]:
     """The server-server API; empty where federation is switched off."""
     if not config.federation.enabled:
         return []
+    people, encryption = parts.people, parts.encryption
     return await open_federation_api(
         core,
-        federation,
-        is_local_user=partial(services.is_there, people),
-        provides_alias=services.providing.provides_alias,
+        parts.federation,
+        is_local_user=partial(parts.services.is_there, people),
+        provides_alias=parts.services.providing.provides_alias,
         profiles=people.profiles if config.profiles.over_federation else HiddenProfiles(),
-        finding=rooms.finding,
-        membership=rooms.actions.membership,
+        finding=parts.rooms.finding,
+        membership=parts.rooms.actions.membership,
         openid=people.openid,
         is_key_valid=open_key_validity(config.federation, opened),
         lists_rooms=config.federation.publish_room_list,
-        encryption=rooms.encryption,
-        edu_receivers={**ephemeral.edu_receivers(), **rooms.encryption.edu_receivers()},
-        content=content,
+        encryption=encryption,
+        edu_receivers={**parts.ephemeral.edu_receivers(), **encryption.edu_receivers()},
+        content=parts.content,
         version=version("inglenook"),
     )
 

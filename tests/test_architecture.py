@@ -41,7 +41,6 @@ DOMAIN = (
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
     "homeserver.application_services",
-    "homeserver.contact",
     "homeserver.contacts",
     "homeserver.content_repository",
     "homeserver.core",
@@ -54,6 +53,7 @@ WIRED = (
     "homeserver.room_actions",
     "homeserver.shared_rooms",
     "homeserver.single_sign_on",
+    "homeserver.third_party_identifiers",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.protocol": (),
@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "homeserver.pushing": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
-    "homeserver.contact": (
+    "homeserver.third_party_identifiers": (
         *(*CORE, "homeserver.users", "homeserver.email"),
         *("homeserver.core", "homeserver.egress", "homeserver.people"),
     ),
@@ -102,7 +102,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.chores": (
         *(*CORE, *DOMAIN),
         *("homeserver.core", "homeserver.ephemeral", "homeserver.people"),
-        *("homeserver.contact", "homeserver.content_repository", "homeserver.encryption"),
+        *("homeserver.third_party_identifiers", "homeserver.content_repository", "homeserver.encryption"),
         "homeserver.application_services",
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),

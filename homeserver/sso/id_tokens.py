@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
 
 from homeserver.sso.claims import text_claim
@@ -74,17 +74,21 @@ def verified_claims(
 
     Raises ``UnknownKey`` if its key is not among ``keys``, ``TokenRefused`` for every other fault.
     """
-    key, algorithm = _key_for(token, keys, algorithms)
+    key, algorithm, is_named = _key_for(token, keys, algorithms)
     try:
         claims = jwt.decode(token, key, algorithms=[algorithm]).claims
+    except BadSignatureError:
+        refusal = "it cannot be verified: its signature is another key's"
+        # The provider may have replaced its only key, which has no name that could tell.
+        raise TokenRefused(refusal) if is_named else UnknownKey(refusal) from None
     except (JoseError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TokenRefused(f"it cannot be verified: {type(error).__name__}") from None
     _check(claims, expected, now_s)
     return dict(claims)
 
 
-def _key_for(token: str, keys: Sequence[Any], algorithms: Collection[str]) -> tuple[Any, str]:
-    """The key that a token names, and the algorithm."""
+def _key_for(token: str, keys: Sequence[Any], algorithms: Collection[str]) -> tuple[Any, str, bool]:
+    """The key that a token is to be verified with, the algorithm, and whether the token names the key."""
     if len(token) > _MAX_TOKEN_CHARS:
         raise TokenRefused("it is too large")
     try:
@@ -99,7 +103,7 @@ def _key_for(token: str, keys: Sequence[Any], algorithms: Collection[str]) -> tu
         raise UnknownKey("its key is not one of the provider's")
     if len(fitting) > 1:
         raise TokenRefused("it does not say which of several keys it is signed with")
-    return fitting[0], algorithm
+    return fitting[0], algorithm, kid is not None
 
 
 def _check(claims: Mapping[str, Any], expected: Expected, now_s: float) -> None:

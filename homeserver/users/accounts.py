@@ -164,7 +164,8 @@ class Accounts:
         an account that is locked.
         """
         user_id = user if user.startswith("@") else f"@{user}:{self._server_name}"
-        self._check_attempt(user_id)
+        # One count for all ways to write a name.
+        self._check_attempt(user_id.lower())
         found = await users.user(self._db.read, user_id) or await users.user(self._db.read, user_id.lower())
         password_hash = found.password_hash if found and not found.deactivated else None
         if not await self._passwords.matches(password, password_hash) or found is None:
@@ -177,6 +178,10 @@ class Accounts:
         self._passwords.check_new(password)
         password_hash = await self._passwords.hash(password)
         await self._db.write(lambda tx: users.set_password_hash(tx, user_id, password_hash))
+
+    async def check_not_locked(self, user_id: str) -> None:
+        """``M_USER_LOCKED`` for an account that is locked."""
+        await check_not_locked(self._db, user_id)
 
     def check_password(self, password: str) -> None:
         """Whether a password may be chosen; raises as ``Passwords.check_new``."""

@@ -30,7 +30,7 @@ from homeserver.errors import MatrixError, invalid_param, limit_exceeded
 from homeserver.protocol.third_party_ids import EMAIL, canonical_email
 from homeserver.storage import address_validations, third_party_ids
 from homeserver.storage.address_validations import Validation
-from homeserver.storage.database import Database, Transaction
+from homeserver.storage.database import Database
 
 _log = structlog.get_logger()
 
@@ -202,12 +202,12 @@ class AddressValidation:
         return found
 
     async def use_up(self, validation: Validation) -> None:
-        """End a validation, so that it serves once."""
+        """End a validation, so that it serves once; raises as ``validated`` where it has served already."""
+        if not await self._removed(validation):
+            raise _not_validated()
 
-        async def end(tx: Transaction) -> None:
-            await address_validations.remove(tx, validation.sid)
-
-        await self._db.write(end)
+    async def _removed(self, validation: Validation) -> bool:
+        return await self._db.write(partial(address_validations.remove, sid=validation.sid))
 
     async def forget_expired(self) -> None:
         """Forget the validations that nobody can use any more."""
@@ -249,7 +249,7 @@ class AddressValidation:
         try:
             await self._mail.send(validation.address, *message)
         except MatrixError as error:
-            await self.use_up(validation)
+            await self._removed(validation)
             if not self._rules.hide_known_addresses:
                 raise
             _log.warning("validation not sent", reason=str(error))

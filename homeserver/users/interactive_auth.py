@@ -114,7 +114,9 @@ class InteractiveAuth:
         if session.completed:
             session.digest = digest
         if any(all(step in session.completed for step in flow) for flow in flows):
-            self._sessions.pop(session.id, None)
+            if self._sessions.pop(session.id, None) is None:
+                # Another request ended it while a stage was checked, and a session serves once.
+                raise AuthenticationNeeded(self._state(self._begin(operation, flows, digest)))
             return session.completed
         raise AuthenticationNeeded(self._state(session))
 

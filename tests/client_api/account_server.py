@@ -13,7 +13,7 @@ from aiohttp.test_utils import RawTestServer, TestClient
 from yarl import URL
 
 from client_api.routes import client_routes
-from client_api.wiring import wire_client_api
+from client_api.wiring import Settings, wire_client_api
 from federation.signatures import authorization_header
 from homeserver.application_services import ApplicationServices, wire_application_services
 from homeserver.appservices.client import Http
@@ -23,7 +23,6 @@ from homeserver.config import Registration as RegistrationSettings
 from homeserver.config.appservices import Registration as AppServiceRegistration
 from homeserver.config.people import Profiles
 from homeserver.config.push import Push
-from homeserver.contact import Contact, registration_policy, wire_contact
 from homeserver.contacts import ContactSettings, wire_contacts
 from homeserver.content_repository import wire_content_repository
 from homeserver.core import Core, open_core
@@ -41,6 +40,7 @@ from homeserver.room_actions import wire_room_actions
 from homeserver.single_sign_on import wire_single_sign_on
 from homeserver.sso.sign_on import SingleSignOn
 from homeserver.storage.database import Database, Transaction
+from homeserver.third_party_identifiers import ThirdPartyIdentifiers, registration_policy, wire_identifiers
 from homeserver.users.passwords import Passwords
 from homeserver.users.registration import Registration, RegistrationMode
 from homeserver.web import Dispatcher, Route
@@ -87,14 +87,16 @@ class AccountServer:
         profiles: Profiles | None = None,
         allow_guests: bool = False,
     ) -> None:
-        self._told: dict[str, Any] = (
+        told: dict[str, Any] = (
             {"ways": config.login, "support": config.support, "turn": config.turn} if config else {}
+        )
+        self._settings = Settings(
+            public_base_url="https://a.org", registration_secret=registration_secret, **told
         )
         self.sign_on: SingleSignOn | None = None
         self.core = core
         self._profiles = profiles or Profiles()
         self.clock = clock
-        self._registration_secret = registration_secret
         self.db = core.db
         self.witness = Witness()
         core.notifier.user_listeners.append(self.witness.announced.extend)
@@ -114,7 +116,7 @@ class AccountServer:
         self.people.profiles.memberships = self.witness
         self.accounts = self.people.accounts
         self.sessions = self.people.sessions
-        self.contact: Contact | None = None
+        self.identifiers: ThirdPartyIdentifiers | None = None
         self.services: ApplicationServices
         self.client: TestClient[Any, Any]
 
@@ -124,7 +126,7 @@ class AccountServer:
             self.core,
             self.people.profiles,
             NobodyElse(),
-            identity_servers=self.contact.servers if self.contact else None,
+            identity_servers=self.identifiers.servers if self.identifiers else None,
         )
         self.reading = wire_reading(
             self.core, self.people.push_rules, self.ephemeral, AskedForHistory(), self.encryption
@@ -149,11 +151,9 @@ class AccountServer:
             application_services=self.services,
             content=wire_content_repository(self.core, Media(), None),
             pushers=self.pushers,
-            public_base_url="https://a.org",
-            registration_secret=self._registration_secret,
-            contact=self.contact,
+            settings=self._settings,
+            identifiers=self.identifiers,
             sign_on=self.sign_on,
-            **self._told,
             contacts=wire_contacts(
                 self.core, self.people, self.actions, self.reading, ContactSettings(profiles=self._profiles)
             ),
@@ -235,7 +235,7 @@ async def account_server(
             server.sign_on = wire_single_sign_on(
                 core, server.people, config.sso, ways_out.own, base_url="https://a.org"
             )
-            server.contact = wire_contact(
+            server.identifiers = wire_identifiers(
                 core,
                 config,
                 server.people,

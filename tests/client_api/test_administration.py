@@ -189,6 +189,11 @@ async def test_who_is_suspended_does_nothing_that_others_notice(server: AccountS
         ("POST", "/createRoom", {}),
         ("PUT", f"/profile/{ALICE}/displayname", {"displayname": "Alice"}),
         ("DELETE", f"/profile/{ALICE}/displayname", {}),
+        ("PUT", f"/presence/{ALICE}/status", {"presence": "online", "status_msg": "hi"}),
+        ("PUT", f"/directory/room/{segment('#mine:a.org')}", {"room_id": room.id}),
+        ("DELETE", f"/directory/room/{segment('#mine:a.org')}", None),
+        ("PUT", f"/directory/list/room/{here}", {"visibility": "public"}),
+        ("POST", "/account/3pid/delete", {"medium": "email", "address": "alice@b.org"}),
     ):
         assert await server.refused(method, path, body, token=room.alice) == SUSPENDED, path
 

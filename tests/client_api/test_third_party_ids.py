@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from homeserver.config import Registration
-from homeserver.storage import address_validations
-from homeserver.storage.database import Database
+from homeserver.config.login import Provider, Sso
+from homeserver.storage import address_validations, sso_subjects
+from homeserver.storage.database import Database, Transaction
 from tests.client_api.account_server import AccountServer, password_auth
 from tests.client_api.mailing import SECRET, MailingServer, mailing_server, parts_of
 from tests.email.mail_server import link_in, text_of
@@ -144,6 +146,46 @@ async def test_a_forgotten_password_is_replaced_by_who_reads_the_address(mailing
     assert (await mailing.server.call("POST", "/login", login))[0] == 200
     status, reply = await mailing.server.call("POST", "/account/password", body)
     assert (status, reply["errcode"]) == (401, "M_THREEPID_AUTH_FAILED")
+
+
+async def test_a_validated_address_replaces_one_password_however_many_ask(mailing: MailingServer) -> None:
+    await add(mailing, "alice")
+    auth = {"type": "m.login.email.identity", "threepid_creds": await mailing.validated(RESET, ADDRESS)}
+    bodies = [{"new_password": f"another one {number}", "auth": auth} for number in range(4)]
+    asked = (mailing.server.call("POST", "/account/password", body) for body in bodies)
+    replies = await asyncio.gather(*asked)
+    refused = [reply["errcode"] for status, reply in replies if status != 200]
+    assert refused == ["M_THREEPID_AUTH_FAILED"] * 3
+
+
+async def test_an_address_does_not_replace_the_password_of_a_locked_account(mailing: MailingServer) -> None:
+    await add(mailing, "alice")
+    creds = await mailing.validated(RESET, ADDRESS)
+    await mailing.server.people.moderation.change("@alice:a.org", locked=True)
+    auth = {"type": "m.login.email.identity", "threepid_creds": creds}
+    body = {"new_password": "quite another one", "auth": auth}
+    refused = await mailing.server.refused("POST", "/account/password", body)
+    assert refused == (401, "M_USER_LOCKED")
+    await mailing.server.people.moderation.change("@alice:a.org", locked=False)
+    assert await mailing.server.call("POST", "/account/password", body) == (200, {})
+
+
+async def test_who_signs_on_elsewhere_adds_an_address_without_a_password(sqlite_database: Database) -> None:
+    provider = Provider(id="idp", name="Example", issuer="https://id.example.org", client_id="us")
+    async with mailing_server(sqlite_database, sso=Sso(providers=(provider,))) as mailing:
+        server = mailing.server
+
+        async def link(tx: Transaction, user_id: str) -> None:
+            await sso_subjects.add(tx, "idp", "1", user_id)
+
+        alice = await server.accounts.create_account("alice", None, also=link)
+        token = await server.user("alice")
+        body: dict[str, Any] = await mailing.validated(ADD, ADDRESS)
+        status, needed = await server.call("POST", "/account/3pid/add", body, token=token)
+        assert (status, needed["flows"]) == (401, [{"stages": ["m.login.sso"]}])
+        server.people.interactive_auth.complete(needed["session"], "m.login.sso", alice)
+        body["auth"] = {"session": needed["session"]}
+        assert await server.call("POST", "/account/3pid/add", body, token=token) == (200, {})
 
 
 async def test_sessions_are_kept_at_a_reset_when_asked_for(mailing: MailingServer) -> None:
@@ -388,11 +430,11 @@ async def test_what_was_begun_is_finished_after_a_restart(database: Database) ->
 
 async def test_expired_validations_are_forgotten(mailing: MailingServer) -> None:
     _, reply = await mailing.ask(ADD, ADDRESS)
-    contact = mailing.server.contact
-    assert contact is not None
-    assert contact.validation is not None
-    await contact.validation.forget_expired()
+    identifiers = mailing.server.identifiers
+    assert identifiers is not None
+    assert identifiers.validation is not None
+    await identifiers.validation.forget_expired()
     assert await address_validations.by_sid(mailing.server.db.read, reply["sid"]) is not None
     mailing.server.clock.advance(24 * 3600 + 1)
-    await contact.validation.forget_expired()
+    await identifiers.validation.forget_expired()
     assert await address_validations.by_sid(mailing.server.db.read, reply["sid"]) is None

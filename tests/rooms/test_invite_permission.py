@@ -1,38 +1,49 @@
-"""Whose invites are shown."""
+"""What is remembered of whose invites somebody wants."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-import orjson
-import pytest
-
-from homeserver.rooms import invite_permission
 from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.storage import account_data
 from homeserver.storage.database import Database
 
-BOB, MALLORY = "@bob:here.example", "@mallory:here.example"
+BOB, MALLORY = "@bob:a.org", "@mallory:b.org"
 
 
-async def test_wishes_that_change_while_they_are_read_are_read_again(
-    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    permissions = InvitePermissions(sqlite_database)
-    read = invite_permission._wishes
+class HeldReads:
+    """A database whose answers are on their way until they are let go."""
 
-    async def read_first(*args: Any) -> object:
-        found = await read(*args)
-        text = orjson.dumps({"ignored_users": [MALLORY]}).decode()
-        await sqlite_database.write(
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.on_their_way = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    @property
+    def read(self) -> HeldReads:
+        return self
+
+    async def fetch_in(self, sql: str, *values: Any) -> Any:
+        rows = await self._db.read.fetch_in(sql, *values)
+        self.on_their_way.set()
+        await self.let_go.wait()
+        return rows
+
+
+async def test_a_wish_that_comes_while_wishes_are_read_counts_from_then_on(database: Database) -> None:
+    held = HeldReads(database)
+    permissions = InvitePermissions(held)  # type: ignore[arg-type]
+    before = asyncio.create_task(permissions.shows(BOB, MALLORY))
+    async with asyncio.timeout(10):
+        await held.on_their_way.wait()
+        ignored = f'{{"ignored_users": {{"{MALLORY}": {{}}}}}}'
+        await database.write(
             lambda tx: account_data.set_content(
-                tx, BOB, account_data.GLOBAL, "m.invite_permission_config", content_json=text, pos=1
+                tx, BOB, account_data.GLOBAL, "m.ignored_user_list", content_json=ignored, pos=1
             )
         )
         permissions.forget([BOB])
-        return found
-
-    with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(invite_permission, "_wishes", read_first)
-        assert await permissions.shows(BOB, MALLORY)
-    assert not await permissions.shows(BOB, MALLORY)
+        held.let_go.set()
+        assert await before
+        assert not await permissions.shows(BOB, MALLORY)

@@ -74,6 +74,13 @@ def test_a_key_that_is_not_there_is_told_apart_from_a_bad_signature() -> None:
         verified(forged)
 
 
+def test_a_nameless_key_may_have_been_replaced_by_another() -> None:
+    nameless = jwt.encode({"alg": "RS256"}, GOOD, OTHER_RSA)
+    with pytest.raises(UnknownKey):
+        verified(nameless, RSA)
+    assert verified(nameless, OTHER_RSA)["sub"] == "1"
+
+
 def test_algorithms_the_provider_does_not_use_are_not_accepted() -> None:
     with pytest.raises(TokenRefused, match="in a way that is not accepted"):
         verified(token(algorithm="RS512"), algorithms=["RS256"])

@@ -50,6 +50,7 @@ async def test_clients_are_told_of_the_providers(server: AccountServer) -> None:
         {"type": "m.login.password"},
         {"type": "m.login.sso", "identity_providers": providers},
         {"type": "m.login.token"},
+        {"type": "m.login.application_service"},
     ]
     assert await server.call("GET", "/login") == (200, {"flows": flows})
 

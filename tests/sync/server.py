@@ -196,7 +196,6 @@ class SyncServer:
             ),
             pushers=self.pushers,
             unsubscribing=self.unsubscribing,
-            public_base_url=None,
         )
         return client_routes(api)
 

@@ -53,9 +53,9 @@ async def test_attempts_are_counted_by_user_before_the_password_is_looked_at(
     attempts: list[str] = []
     limited = accounts(sqlite_database, attempts)
     await limited.create_account("alice", "long enough")
-    for user in ("alice", "@alice:a.org"):
+    for user in ("alice", "@Alice:A.org"):
         assert await limited.authenticate(user, "long enough") == "@alice:a.org"
     with pytest.raises(MatrixError) as caught:
-        await limited.authenticate("alice", "long enough")
+        await limited.authenticate("ALICE", "long enough")
     assert caught.value.errcode == "M_LIMIT_EXCEEDED"
     assert attempts == ["@alice:a.org"] * 3

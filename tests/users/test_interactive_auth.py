@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -95,6 +96,41 @@ async def test_a_session_serves_once(world: World) -> None:
     await world.auth.authorise(REGISTER, body, [[DUMMY]])
     again = await world.needed({"auth": auth(None, session)}, [[DUMMY]])
     assert again["session"] != session
+
+
+class Slow:
+    """A stage that is completed by whoever waits, once it is let go."""
+
+    def __init__(self) -> None:
+        self.waiting = asyncio.Semaphore(0)
+        self.let_go = asyncio.Event()
+
+    async def check(self, auth: Mapping[str, Any], operation: Operation) -> str:
+        self.waiting.release()
+        await self.let_go.wait()
+        return ""
+
+    def params(self, session: str) -> dict[str, Any]:
+        return {}
+
+
+async def test_a_session_serves_one_of_two_requests_at_the_same_moment(world: World) -> None:
+    slow = world.auth.stages["slow"] = Slow()
+    session = (await world.needed({}, [["slow"]]))["session"]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as both:
+        asked = [both.create_task(authorised(world, auth("slow", session))) for _ in range(2)]
+        for _ in asked:
+            await slow.waiting.acquire()
+        slow.let_go.set()
+    assert sorted(task.result() for task in asked) == [False, True]
+
+
+async def authorised(world: World, given: dict[str, Any]) -> bool:
+    try:
+        await world.auth.authorise(REGISTER, {"auth": given}, [["slow"]])
+    except AuthenticationNeeded:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("loses_by", ["time", "number"])

@@ -1,4 +1,4 @@
-"""How people are reached beyond their clients, wired: email, identity servers, what registering asks for."""
+"""Third-party identifiers, wired: email, identity servers, and what else registering asks for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
+class ThirdPartyIdentifiers:
     """Who has which address, and who is told of it; what is not configured is ``None``."""
 
     ids: ThirdPartyIds
@@ -59,7 +59,7 @@ def registration_policy(core: Core, config: Config) -> Registration:
     )
 
 
-def wire_contact(
+def wire_identifiers(
     core: Core,
     config: Config,
     people: People,
@@ -67,7 +67,7 @@ def wire_contact(
     *,
     sign: Sign,
     check_attempt: Callable[[str], None],
-) -> Contact:
+) -> ThirdPartyIdentifiers:
     """Wire what the configuration asks for, and add its stages to interactive authentication.
 
     ``sign`` signs requests to identity servers in this server's name; ``check_attempt(address)``
@@ -93,7 +93,7 @@ def wire_contact(
         stages[EMAIL_IDENTITY] = EmailStage(validation, ids)
     trusted = config.identity_servers.trusted
     servers = IdentityServers(ways.own, trusted, sign) if trusted else None
-    return Contact(
+    return ThirdPartyIdentifiers(
         ids=ids,
         mailer=mailer,
         validation=validation,
