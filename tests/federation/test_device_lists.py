@@ -314,6 +314,7 @@ async def test_updates_that_make_no_sense_are_passed_over(
     network: Network, alice: Person, bob: Person, room: str, change: dict[str, Any]
 ) -> None:
     await alice.devices_of(bob)
+    await settle(network)
     since = alice.server.notifier.position
     device = Device(bob.user_id, "NEW")
     update = {"user_id": bob.user_id, "device_id": "NEW", "stream_id": 99, "keys": device.keys(), **change}

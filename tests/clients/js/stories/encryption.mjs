@@ -100,8 +100,12 @@ export async function dehydration(town) {
     });
     await alice.client.joinRoom(room);
     await until("Bob sees Alice", async () => (await bob.room(room)).getJoinedMemberCount() === 2);
-    const devices = (await bob.crypto.getUserDeviceInfo([alice.id], true)).get(alice.id);
-    const dehydrated = [...devices.values()].filter((device) => device.dehydrated).length;
+    let dehydrated = 0;
+    await until("Bob knows the dehydrated device", async () => {
+        const devices = (await bob.crypto.getUserDeviceInfo([alice.id], true)).get(alice.id);
+        dehydrated = [...devices.values()].filter((device) => device.dehydrated).length;
+        return dehydrated > 0;
+    });
     await alice.client.logout(true);
     const said = await bob.say(room, "while nobody was there");
 
