@@ -129,10 +129,13 @@ def wire_application_services(
         )
         for service in reachable
     }
+    authentication = Authentication(core.db, core.clock, services, people.sessions.authenticate)
+    people.moderation.listeners.append(authentication.look_again)
+    people.accounts.listeners.append(authentication.look_again)
     return ApplicationServices(
         services=services,
         accounts=ServiceAccounts(core.db, core.clock, services, core.server_name),
-        authentication=Authentication(core.db, core.clock, services, people.sessions.authenticate),
+        authentication=authentication,
         client=client,
         networks=NetworkRooms(core.db, core.rooms),
         third_party=ThirdPartyNetworks(services, client, core.clock),

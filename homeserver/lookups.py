@@ -32,6 +32,10 @@ class Recent(Generic[K, V]):
         if len(self._values) > self._size:
             self._values.popitem(last=False)
 
+    def forget(self, key: K) -> None:
+        """Let go of a value, if it is there."""
+        self._values.pop(key, None)
+
 
 class InFlight(Generic[K, V]):
     """Lets everyone who asks the same question at the same time wait for one answer.

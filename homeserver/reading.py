@@ -50,155 +50,181 @@ class Reading:
     initial_sync: InitialSync
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What all readers build on."""
+
+    visibility: Visibility
+    ignored: IgnoredUsers
+    invite_permissions: InvitePermissions
+    bundles: Bundles
+    client_events: ClientEvents
+    windows: TimelineWindows
+    history: History
+    memberships: Memberships
+
+
 def wire_reading(
     core: Core, push_rules: PushRules, ephemeral: Ephemeral, backfill: Backfill, encryption: Encryption
 ) -> Reading:
     """Wire the readers; ``backfill`` fetches what history this server lacks."""
-    visibility = Visibility(core.db, core.keys, core.events, core.states, core.retention)
-    ignored = IgnoredUsers(core.db)
-    invite_permissions = InvitePermissions(core.db)
-    bundles = Bundles(core.db, core.events, visibility, ignored)
-    client_events = ClientEvents(core.db, core.events, core.states, core.clock, bundles)
-    windows = TimelineWindows(core.db, visibility)
-    history = History(
-        db=core.db,
-        rooms=core.rooms,
-        keys=core.keys,
-        events=core.events,
-        states=core.states,
-        visibility=visibility,
-        backfill=backfill,
-        retention=core.retention,
-    )
-    lazy_members = LazyMembers()
-    memberships = Memberships(core.db, core.rooms, visibility, core.notifier)
+    shown = _shown(core, backfill)
     rules = KnownRules(push_rules, core.notifier)
-    notices = Notices(core.db, core.events, core.states, visibility)
+    notices = Notices(core.db, core.events, core.states, shown.visibility)
     unread = Unread(
         db=core.db,
         events=core.events,
         states=core.states,
-        visibility=visibility,
+        visibility=shown.visibility,
         receipts=ephemeral.receipts.newest,
         rules=rules,
-        ignored=ignored,
+        ignored=shown.ignored,
         notices=notices,
     )
+    stream = _event_stream(core, shown, ephemeral)
+    return Reading(
+        visibility=shown.visibility,
+        ignored=shown.ignored,
+        invite_permissions=shown.invite_permissions,
+        client_events=shown.client_events,
+        history=shown.history,
+        relations=_relations(core, shown),
+        memberships=shown.memberships,
+        rules=rules,
+        notices=notices,
+        unread=unread,
+        notifications=_notifications(core, shown, notices, unread),
+        sync=_sync(core, shown, unread, push_rules, ephemeral, encryption=encryption),
+        event_stream=stream,
+        initial_sync=_initial_sync(core, shown, ephemeral, stream),
+    )
+
+
+def _shown(core: Core, backfill: Backfill) -> _Shown:
+    visibility = Visibility(core.db, core.keys, core.events, core.states, core.retention)
+    ignored = IgnoredUsers(core.db)
+    bundles = Bundles(core.db, core.events, visibility, ignored)
+    return _Shown(
+        visibility=visibility,
+        ignored=ignored,
+        invite_permissions=InvitePermissions(core.db),
+        bundles=bundles,
+        client_events=ClientEvents(core.db, core.events, core.states, core.clock, bundles),
+        windows=TimelineWindows(core.db, visibility),
+        history=History(
+            db=core.db,
+            rooms=core.rooms,
+            keys=core.keys,
+            events=core.events,
+            states=core.states,
+            visibility=visibility,
+            backfill=backfill,
+            retention=core.retention,
+        ),
+        memberships=Memberships(core.db, core.rooms, visibility, core.notifier),
+    )
+
+
+def _relations(core: Core, shown: _Shown) -> Relations:
+    return Relations(
+        db=core.db,
+        events=core.events,
+        history=shown.history,
+        visibility=shown.visibility,
+        ignored=shown.ignored,
+        bundles=shown.bundles,
+    )
+
+
+def _notifications(core: Core, shown: _Shown, notices: Notices, unread: Unread) -> Notifications:
+    return Notifications(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        memberships=shown.memberships,
+        notices=notices,
+        unread=unread,
+        client_events=shown.client_events,
+        notifier=core.notifier,
+    )
+
+
+def _sync(
+    core: Core,
+    shown: _Shown,
+    unread: Unread,
+    push_rules: PushRules,
+    ephemeral: Ephemeral,
+    *,
+    encryption: Encryption,
+) -> Sync:
+    lazy_members = LazyMembers()
     sections = RoomSections(
         db=core.db,
-        visibility=visibility,
-        windows=windows,
+        visibility=shown.visibility,
+        windows=shown.windows,
         changes=StateChanges(core.db, core.keys, core.events, core.states),
-        client_events=client_events,
+        client_events=shown.client_events,
         lazy_members=lazy_members,
         unread=unread,
         typing=ephemeral.typing,
     )
-    stream, initial = _older_streams(
-        core,
-        ephemeral,
-        history,
-        memberships,
-        visibility=visibility,
-        windows=windows,
-        client_events=client_events,
-        ignored=ignored,
+    device_lists = DeviceListNews(
+        db=core.db,
+        rooms=core.rooms,
+        keys=core.keys,
+        events=core.events,
+        visibility=shown.visibility,
+        changes=encryption.changes,
     )
-    return Reading(
-        visibility=visibility,
-        ignored=ignored,
-        invite_permissions=invite_permissions,
-        client_events=client_events,
-        history=history,
-        relations=Relations(
-            db=core.db,
-            events=core.events,
-            history=history,
-            visibility=visibility,
-            ignored=ignored,
-            bundles=bundles,
-        ),
-        memberships=memberships,
-        rules=rules,
-        notices=notices,
-        unread=unread,
-        notifications=Notifications(
-            db=core.db,
-            rooms=core.rooms,
-            events=core.events,
-            memberships=memberships,
-            notices=notices,
-            unread=unread,
-            client_events=client_events,
-            notifier=core.notifier,
-        ),
-        sync=Sync(
-            db=core.db,
-            rooms=core.rooms,
-            events=core.events,
-            memberships=memberships,
-            sections=sections,
-            lazy_members=lazy_members,
-            receipts=ephemeral.receipts,
-            typing=ephemeral.typing,
-            presence=ephemeral.presence,
-            to_device=ephemeral.to_device,
-            push_rules=push_rules,
-            ignored=ignored,
-            invite_permissions=invite_permissions,
-            notifier=core.notifier,
-            ephemeral=ephemeral.positions,
-            device_lists=DeviceListNews(
-                db=core.db,
-                rooms=core.rooms,
-                keys=core.keys,
-                events=core.events,
-                visibility=visibility,
-                changes=encryption.changes,
-            ),
-            key_counts=encryption.counts,
-        ),
-        event_stream=stream,
-        initial_sync=initial,
-    )
-
-
-def _older_streams(
-    core: Core,
-    ephemeral: Ephemeral,
-    history: History,
-    memberships: Memberships,
-    *,
-    visibility: Visibility,
-    windows: TimelineWindows,
-    client_events: ClientEvents,
-    ignored: IgnoredUsers,
-) -> tuple[EventStream, InitialSync]:
-    """What clients read that do not know ``/sync``."""
-    stream = EventStream(
+    return Sync(
         db=core.db,
         rooms=core.rooms,
         events=core.events,
-        memberships=memberships,
-        history=history,
-        visibility=visibility,
-        client_events=client_events,
-        ignored=ignored,
+        memberships=shown.memberships,
+        sections=sections,
+        lazy_members=lazy_members,
+        receipts=ephemeral.receipts,
+        typing=ephemeral.typing,
+        presence=ephemeral.presence,
+        to_device=ephemeral.to_device,
+        push_rules=push_rules,
+        ignored=shown.ignored,
+        invite_permissions=shown.invite_permissions,
+        notifier=core.notifier,
+        ephemeral=ephemeral.positions,
+        device_lists=device_lists,
+        key_counts=encryption.counts,
+    )
+
+
+def _event_stream(core: Core, shown: _Shown, ephemeral: Ephemeral) -> EventStream:
+    return EventStream(
+        db=core.db,
+        rooms=core.rooms,
+        events=core.events,
+        memberships=shown.memberships,
+        history=shown.history,
+        visibility=shown.visibility,
+        client_events=shown.client_events,
+        ignored=shown.ignored,
         presence=ephemeral.presence,
         notifier=core.notifier,
         ephemeral=ephemeral.positions,
     )
-    initial = InitialSync(
+
+
+def _initial_sync(core: Core, shown: _Shown, ephemeral: Ephemeral, stream: EventStream) -> InitialSync:
+    return InitialSync(
         db=core.db,
         rooms=core.rooms,
         events=core.events,
-        memberships=memberships,
-        history=history,
-        visibility=visibility,
-        windows=windows,
-        client_events=client_events,
-        ignored=ignored,
+        memberships=shown.memberships,
+        history=shown.history,
+        visibility=shown.visibility,
+        windows=shown.windows,
+        client_events=shown.client_events,
+        ignored=shown.ignored,
         presence=ephemeral.presence,
         stream=stream,
     )
-    return stream, initial

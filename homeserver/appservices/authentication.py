@@ -40,6 +40,7 @@ class Authentication:
         self._others = others
         #: Users who may act, and until when that is believed.
         self._known: Recent[str, tuple[Standing, float]] = Recent(_REMEMBERED)
+        self._changes = 0
 
     async def authenticate(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Requester:
         """The user and device that are meant.
@@ -63,6 +64,11 @@ class Authentication:
             is_suspended=standing.suspended,
         )
 
+    def look_again(self, user_id: str) -> None:
+        """What is believed of a user does not hold any more, nor what is just being read."""
+        self._known.forget(user_id)
+        self._changes += 1
+
     async def _standing(self, service: AppService, user_id: str) -> Standing:
         if not service.owns_user(user_id):
             raise MatrixError(403, "M_EXCLUSIVE", "The application service may not act for that user")
@@ -70,11 +76,13 @@ class Authentication:
         known = self._known.get(user_id)
         if known is not None and now < known[1]:
             return known[0]
+        changes = self._changes
         user = await users.user(self._db.read, user_id)
         if user is None:
             raise forbidden("The application service has not registered that user")
         if user.deactivated:
             raise MatrixError(403, "M_USER_DEACTIVATED", "That user is deactivated")
         standing = await moderation.standing(self._db.read, user_id) or _AS_ANYBODY
-        self._known.put(user_id, (standing, now + _BELIEVED_S))
+        if changes == self._changes:
+            self._known.put(user_id, (standing, now + _BELIEVED_S))
         return standing

@@ -43,8 +43,9 @@ class Moderation:
     ) -> None:
         self._db = db
         self._server_name = server_name
-        self._tokens = tokens
         self._dismiss = dismiss
+        #: Told of a user whose standing has changed, at once.
+        self.listeners: list[Callable[[str], None]] = [tokens.look_again]
 
     async def standing(self, requester: Requester, user_id: str) -> Standing:
         """How an account stands, for an administrator.
@@ -81,7 +82,8 @@ class Moderation:
             await self._db.write(partial(moderation.set_locked, user_id=user_id, locked=locked))
         if suspended is not None:
             await self._db.write(partial(moderation.set_suspended, user_id=user_id, suspended=suspended))
-        self._tokens.look_again(user_id)
+        for listener in self.listeners:
+            listener(user_id)
         if locked:
             self._dismiss(user_id, user_locked)
 

@@ -48,8 +48,21 @@ async def test_a_service_speaks_for_its_users_alone(
     assert (status, reply["errcode"]) == refusal
 
 
+async def test_a_locked_user_is_spoken_for_no_more_from_then_on(bridge: Bridged) -> None:
+    ghost = await bridge.ghost("carol")
+    assert (await bridge.as_bridge("GET", "/account/whoami", user_id=ghost))[0] == 200
+    await bridge.server.people.moderation.change(ghost, locked=True)
+
+    status, reply = await bridge.as_bridge("GET", "/account/whoami", user_id=ghost)
+    assert (status, reply["errcode"]) == (401, "M_USER_LOCKED")
+
+    await bridge.server.people.moderation.change(ghost, locked=False)
+    assert (await bridge.as_bridge("GET", "/account/whoami", user_id=ghost))[0] == 200
+
+
 async def test_a_deactivated_user_is_spoken_for_no_more(bridge: Bridged) -> None:
     ghost = await bridge.ghost("carol")
+    assert (await bridge.as_bridge("GET", "/account/whoami", user_id=ghost))[0] == 200
     await bridge.server.accounts.deactivate(ghost)
 
     status, reply = await bridge.as_bridge("GET", "/account/whoami", user_id=ghost)
