@@ -48,7 +48,8 @@ def wire_contacts(
     core.notifier.listeners.append(reader.new_events)
     people.profiles.listeners.append(reader.user_changed)
     people.accounts.listeners.append(reader.user_changed)
-    carry_over = CarryOver(core.rooms, people.account_data, people.push_rules)
+    carry_over = CarryOver(core.db, core.rooms, people.account_data, people.push_rules, core.background)
+    core.notifier.listeners.append(carry_over.new_events)
     actions.membership.settings = actions.upgrade.settings = carry_over
     users = directory.UserDirectory(
         db=core.db,

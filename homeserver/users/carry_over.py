@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from homeserver.rooms.announcement import NewEvents
+from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
+from homeserver.storage import rooms as room_storage
+from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.tasks import Background
 from homeserver.users.account_data import TAGS, AccountData
 from homeserver.users.push_rules import PushRules
 
@@ -18,7 +24,16 @@ _DIRECT = "m.direct"
 class CarryOver:
     """Carries settings of local users from rooms to their replacements."""
 
-    def __init__(self, rooms: Rooms, account_data: AccountData, push_rules: PushRules) -> None:
+    def __init__(
+        self,
+        db: Database,
+        rooms: Rooms,
+        account_data: AccountData,
+        push_rules: PushRules,
+        background: Background,
+    ) -> None:
+        self._db = db
+        self._background = background
         self._rooms = rooms
         self._account_data = account_data
         self._push_rules = push_rules
@@ -36,6 +51,20 @@ class CarryOver:
         await self._carry_direct(user_id, old.room_id, room_id)
         await self._push_rules.carry_over(user_id, old.room_id, room_id)
 
+    def new_events(self, news: NewEvents) -> None:
+        """A room may be replaced by one that some people are in already; done in the background."""
+        for stored in news.events:
+            replacement = stored.event.content.get("replacement_room") if _is_tombstone(stored) else None
+            if isinstance(replacement, str):
+                self._background.start(self._replaced(news.room, replacement), "settings for a replaced room")
+
+    async def _replaced(self, old: Room, new_id: str) -> None:
+        new = await self._rooms.find(new_id)
+        if new is not None:
+            there = await room_storage.local_joined(self._db.scan, new.nid)
+            for user_id in set(there).intersection(await room_storage.local_joined(self._db.scan, old.nid)):
+                await self.joined(user_id, new_id)
+
     async def _carry_tags(self, user_id: str, old: str, new: str) -> None:
         tags = await self._account_data.tags(user_id, old)
         if tags and not await self._account_data.tags(user_id, new):
@@ -46,6 +75,10 @@ class CarryOver:
             await self._account_data.change(
                 user_id, _DIRECT, lambda content: with_replacement(content, old, new) or content
             )
+
+
+def _is_tombstone(stored: StoredEvent) -> bool:
+    return stored.event.type == "m.room.tombstone" and stored.event.state_key == ""
 
 
 def with_replacement(direct: dict[str, Any], old: str, new: str) -> dict[str, Any] | None:

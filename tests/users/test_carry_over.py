@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from homeserver.users.carry_over import with_replacement
 from homeserver.users.push_rules import carry_rules_over, whole_ruleset
 from tests.sync.server import SyncServer
 from tests.world import WorldRoom
+
+
+#: What the server calls it when it does so in the background.
+CARRYING = "settings for a replaced room"
 
 
 @pytest.fixture
@@ -51,6 +56,27 @@ async def test_settings_follow_who_upgrades_a_room_and_who_joins_after(server: S
     assert (await kept(server, bob, new_id))[0] == {}
     await world.membership.join(bob, new_id)
     assert await kept(server, bob, new_id) == everything
+
+
+async def test_settings_follow_those_who_are_in_the_new_room_already(server: SyncServer) -> None:
+    """As clients upgrade a room by themselves: the new room is there before the tombstone."""
+    world = server.world
+    alice, bob = world.user("alice"), world.user("bob")
+    room = await world.public_room(alice)
+    await room.join(bob)
+    for user_id in (alice, bob):
+        await keep_settings(server, user_id, room)
+    new = await world.public_room(alice, creation_content={"predecessor": {"room_id": room.room_id}})
+    await new.join(bob)
+    assert (await kept(server, bob, new.room_id))[0] == {}
+
+    tombstone = {"body": "Come along", "replacement_room": new.room_id}
+    await room.set_state(alice, "m.room.tombstone", tombstone)
+
+    everything = ({"m.favourite": {"order": 0.5}}, [room.room_id, new.room_id], [room.room_id, new.room_id])
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == CARRYING))
+    assert await kept(server, alice, new.room_id) == everything
+    assert await kept(server, bob, new.room_id) == everything
 
 
 async def test_what_is_removed_in_the_new_room_does_not_come_back(server: SyncServer) -> None:
