@@ -14,7 +14,6 @@ from homeserver.users.push_rules import carry_rules_over, whole_ruleset
 from tests.sync.server import SyncServer
 from tests.world import WorldRoom
 
-
 #: What the server calls it when it does so in the background.
 CARRYING = "settings for a replaced room"
 
