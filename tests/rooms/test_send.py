@@ -230,6 +230,8 @@ async def test_memberships_of_others_are_changed_with_a_reason(server: Server) -
         assert member is not None
         assert member.event.content == {"membership": membership, "reason": "because"}
     by_mail = {"medium": "email", "address": "bob@example.org", "id_server": "x"}
+    assert await server.refused("POST", f"{room}/invite", by_mail) == (400, "M_MISSING_PARAM")
+    by_mail["id_access_token"] = "y"
     assert await server.refused("POST", f"{room}/invite", by_mail) == (403, "M_THREEPID_DENIED")
     assert await server.refused("POST", f"{room}/kick", {}) == (400, "M_MISSING_PARAM")
     assert await server.refused("POST", f"{room}/kick", {"user_id": "bob"}) == (400, "M_INVALID_PARAM")

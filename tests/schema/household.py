@@ -65,6 +65,11 @@ class Household:
         self._token = ""
         account = self._ask("POST", "/register", body).json()
         self._token = account["access_token"]
+        for field, value in (
+            ("displayname", "Alice"),
+            ("avatar_url", f"mxc://{self.server.server_name}/face"),
+        ):
+            self._ask("PUT", f"/profile/{account['user_id']}/{field}", {field: value})
         alias = f"#{name}:{self.server.server_name}"
         made = {"preset": "public_chat", "room_alias_name": name, "name": "House", "visibility": "public"}
         room = self._ask("POST", "/createRoom", made).json()["room_id"]
