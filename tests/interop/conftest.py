@@ -27,6 +27,10 @@ class Pair:
     host: Server
     guest: Server
 
+    @property
+    def servers(self) -> tuple[Server, Server]:
+        return self.host, self.guest
+
     @classmethod
     def told(cls, way: str, ours: Server, theirs: Server) -> Pair:
         """The pair for one of ``both_ways``."""
@@ -125,6 +129,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _servers_of(item: pytest.Item) -> list[Server]:
-    given = list(getattr(item, "funcargs", {}).values())
-    pairs = [server for value in given if isinstance(value, Pair) for server in (value.host, value.guest)]
-    return pairs + [value for value in given if isinstance(value, Server)]
+    """The servers a test was given: by themselves, as a pair, or with a network between them."""
+    found: list[Server] = []
+    for value in getattr(item, "funcargs", {}).values():
+        found += [value] if isinstance(value, Server) else getattr(value, "servers", ())
+    return found
