@@ -265,13 +265,7 @@ async def open_federation_api(
         ),
         media=MediaRoutes(media=content.media, thumbnails=content.thumbnails, server_name=core.server_name),
         third_party_invites=ThirdPartyInviteEndpoints(
-            invites=ThirdPartyInvites(
-                rooms=core.rooms,
-                membership=membership,
-                remote=federation.client,
-                is_valid=is_key_valid,
-                server_name=core.server_name,
-            ),
+            invites=_third_party_invites(core, federation, membership, is_key_valid),
             is_local_user=is_local_user,
             background=core.background,
         ),
@@ -290,6 +284,18 @@ async def open_federation_api(
             claims=encryption.claims,
             server_name=core.server_name,
         ),
+    )
+
+
+def _third_party_invites(
+    core: Core, federation: Federation, membership: Membership, is_key_valid: KeyValidity
+) -> ThirdPartyInvites:
+    return ThirdPartyInvites(
+        rooms=core.rooms,
+        membership=membership,
+        remote=federation.client,
+        is_valid=is_key_valid,
+        server_name=core.server_name,
     )
 
 

@@ -124,16 +124,18 @@ async def test_edus_that_make_no_sense_are_passed_over_and_keep_nobody_back(scen
 async def test_a_receipt_for_twenty_thousand_rooms_is_cut(scene: Scene) -> None:
     said = {"m.read": {scene.mallory: {"event_ids": ["$x"], "data": {"ts": 1}}}}
     content = {f"!{n}:nowhere.example": said for n in range(20_000)}
-    async with refused(scene, lines=0, queries=300):
+    async with refused(scene, lines=0, queries=300) as seen:
         await scene.evil.sends(scene.here, edus=[{"edu_type": "m.receipt", "content": content}])
+    assert not seen.asked
 
 
 async def test_messages_for_ten_thousand_devices_are_cut(scene: Scene) -> None:
     everybody = {f"@u{n}:here.example": {"*": {"x": "y"}} for n in range(10_000)}
     devices = {scene.alice: {f"D{n}": {"x": "y"} for n in range(10_000)}}
     edus = [to_device(scene.mallory, everybody, "m1"), to_device(scene.mallory, devices, "m2")]
-    async with refused(scene, lines=0, rows=3, queries=2000):
+    async with refused(scene, lines=0, rows=3, queries=2000) as seen:
         await scene.evil.sends(scene.here, edus=edus)
+    assert not seen.asked
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,8 @@ async def test_a_connection_that_never_asks_is_closed(here: Server, head: bytes)
     async with listening(here, head_seconds=0.2) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head)
-        await ended(reader)
+        answer = await ended(reader)
+        assert b" 200 " not in answer
         writer.close()
 
 

@@ -122,6 +122,7 @@ class DeviceStories:
             await finds(watcher, owner.user_id, first, second)
             await tablet.request("POST", "/logout")
             await finds(watcher, owner.user_id, first)
+            assert await devices_of(watcher, owner.user_id) == {owner.device_id: first.keys()}
 
     async def test_one_time_keys_are_claimed_once_and_then_the_fallback_key(
         self, alice: Client, bob: Client, pair: Pair
@@ -144,6 +145,7 @@ class DeviceStories:
             await is_sent(receiver, sender, {"for": "one"})
             await send_to_device(sender, receiver.user_id, "*", {"for": "all"})
             await is_sent(receiver, sender, {"for": "all"})
+            assert [message["content"]["for"] for message in receiver.view.to_device] == ["one", "all"]
 
     @pytest.mark.parametrize("alices", [True, False], ids=["alice's", "bob's"])
     async def test_cross_signing_keys_and_signatures_cross(
@@ -204,6 +206,7 @@ class DeviceStories:
         await bob.request("PUT", f"/profile/{quote(bob.user_id)}/displayname", {"displayname": "B"})
         await finds(bob, alice.user_id, second)
         await is_sent(bob, alice, {"while": "away"})
+        assert await devices_of(bob, alice.user_id) == {alice.device_id: second.keys()}
 
 
 async def _until_master_key(client: Client, identity: Identity) -> None:
