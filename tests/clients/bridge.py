@@ -137,7 +137,9 @@ class Bridge:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def _store(self, name: str, value: Any) -> None:
-        (self.folder / name).write_text(json.dumps(value))
+        written = self.folder / f"{name}.new"
+        written.write_text(json.dumps(value))
+        written.replace(self.folder / name)  # so that a kill in the middle leaves the former one
 
 
 async def be(settings: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from tests.processes import LOOPBACK, Authority, Server, free_port
 pytest.importorskip("mautrix")
 
 AS_TOKEN, HS_TOKEN, PUPPET_TOKEN = "as token of the bridge", "hs token of the bridge", "token of puppets"
-PATIENCE = 30.0
+PATIENCE = 60.0
 CHANNEL = "c-tea"
 
 
@@ -86,7 +86,10 @@ class Network:
         (self.folder / "bridge.json").write_text(json.dumps(settings))
         before = len(self._times_ready())
         self._launch()
-        await self.until(lambda: len(self._times_ready()) > before)
+        try:
+            await self.until(lambda: len(self._times_ready()) > before)
+        except TimeoutError:
+            raise AssertionError("not ready: " + (self.folder / "bridge.log").read_text()[-3000:]) from None
 
     def _launch(self) -> None:
         with (self.folder / "bridge.log").open("ab") as log:

@@ -17,7 +17,7 @@ _numbers = itertools.count()
 
 
 class Household:
-    """People of a server and what is theirs; everybody is new for each operation that ends a session."""
+    """People of a server and what is theirs; somebody new moves in when a session has ended."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

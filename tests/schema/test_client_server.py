@@ -39,8 +39,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def household(server: Server) -> Iterator[Household]:
+    """New for each operation, whatever another did to a profile or a room."""
     with Household(server) as household:
         yield household
 
