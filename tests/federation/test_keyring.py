@@ -150,6 +150,19 @@ async def test_a_server_that_fails_is_left_alone_for_a_while(world: World) -> No
     assert await world.find("ed25519:a") == {"ed25519:a"}
 
 
+async def test_a_server_that_stays_away_is_asked_after_ever_longer_pauses(world: World) -> None:
+    world.published = None
+    seconds_when_asked = []
+    for second in range(200):
+        before = world.asked
+        await world.find("ed25519:a")
+        if world.asked > before:
+            seconds_when_asked.append(second)
+        world.clock.advance(1)
+
+    assert seconds_when_asked == [0, 2, 6, 14, 30, 62, 122, 182]
+
+
 async def test_made_up_key_ids_do_not_make_us_ask_again_and_again(world: World) -> None:
     for number in range(10):
         assert await world.find(f"ed25519:x{number}") == set()
