@@ -14,7 +14,7 @@ JS := tests/clients/js
 run: .venv/installed
 	@$(BIN)/inglenook quickstart data --port $(PORT)
 
-test: .venv/installed-test .venv-synapse/tried $(JS)/node_modules/tried postgresql check
+test: .venv/installed-test .venv-synapse/tried $(JS)/node_modules/tried postgresql chromium check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -rs
 
 check: .venv/installed-test
@@ -48,9 +48,12 @@ clean:
 	@touch $@ .venv/installed
 
 # Tests of what could not be installed here are skipped, and pytest -rs says so with the reason.
-.PHONY: postgresql
+.PHONY: postgresql chromium
 postgresql:
 	@.ci/postgresql
+
+chromium:
+	@.ci/chromium
 
 .venv-synapse/tried:
 	@.ci/synapse $(PYTHON)
