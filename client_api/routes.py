@@ -29,6 +29,7 @@ from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
 from client_api.mutual_rooms import MutualRoomsApi
 from client_api.openid import OpenIdApi
+from client_api.previews import PreviewsApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
@@ -82,6 +83,7 @@ class ClientApi:
     key_backup: KeyBackupApi
     dehydrated: DehydratedDeviceApi
     media: MediaApi
+    previews: PreviewsApi
     public_rooms: PublicRoomsApi
     spaces: SpacesApi
     moments: MomentsApi
@@ -114,6 +116,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_relation_rows(api),
         *_pusher_rows(api),
         *media_rows(api.media),
+        *preview_rows(api.previews),
         *_appservice_rows(api),
         *_contact_rows(api),
     ]
@@ -449,6 +452,14 @@ def media_rows(media: MediaApi) -> list[Route]:
         Route("GET", f"{old}/download/{mxc}", media.download, _MAYBE, limit),
         Route("GET", f"{old}/download/{mxc}/{{fileName}}", media.download, _MAYBE, limit),
         Route("GET", f"{old}/thumbnail/{mxc}", media.thumbnail, _MAYBE, limit),
+    ]
+
+
+def preview_rows(previews: PreviewsApi) -> list[Route]:
+    """The rows of previews of links."""
+    return [
+        Route("GET", "/_matrix/client/v1/media/preview_url", previews.preview, limit="preview"),
+        Route("GET", "/_matrix/media/v3/preview_url", previews.preview, limit="preview"),
     ]
 
 

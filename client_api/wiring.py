@@ -25,6 +25,7 @@ from client_api.messages import MessagesApi
 from client_api.moments import MomentsApi
 from client_api.mutual_rooms import MutualRoomsApi
 from client_api.openid import OpenIdApi
+from client_api.previews import PreviewsApi
 from client_api.profile import ProfileApi
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
@@ -56,6 +57,7 @@ from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
 from homeserver.people import People
+from homeserver.previews.url_previews import UrlPreviews
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.push.pushers import Pushers
 from homeserver.push.unsubscribing import Unsubscribing
@@ -106,6 +108,7 @@ def wire_client_api(
     sign_on: SingleSignOn | None = None,
     identifiers: ThirdPartyIdentifiers | None = None,
     contacts: Contacts | None = None,
+    previews: UrlPreviews | None = None,
 ) -> ClientApi:
     """The modules that answer clients.  Without ``identifiers`` nobody can add an address."""
     settings = settings or Settings()
@@ -140,6 +143,7 @@ def wire_client_api(
         key_backup=KeyBackupApi(encryption.backups),
         dehydrated=_dehydrated(core, ephemeral, encryption),
         media=_media(content),
+        previews=PreviewsApi(previews),
         public_rooms=PublicRoomsApi(finding.published, core.server_name),
         spaces=SpacesApi(finding.hierarchy, actions.directory),
         moments=MomentsApi(finding.moments),

@@ -1,8 +1,8 @@
 """The way out over HTTP to whatever is not a homeserver: identity servers, push gateways, and the like.
 
 Everything is bounded: the time until the answer is there, its size, and how much it is
-made of.  Only addresses that the policy permits are connected to, no redirect is
-followed, no cookie kept, no proxy asked.  What is asked and what an answer means
+made of.  Only addresses that the policy permits are connected to, redirects are
+followed only for pages, no cookie is kept, no proxy asked.  What is asked and what an answer means
 is its user's business.  Requests to homeservers are ``federation.transport``'s.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 import aiohttp
 import orjson
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from homeserver.addresses import DENIED_BY_DEFAULT, AddressPolicy, AddressRefused, address_policy
@@ -33,6 +34,8 @@ _MAX_CONNECTIONS: Final = 1000
 _MAX_CONNECTIONS_PER_HOST: Final = 20
 _USER_AGENT: Final = "Inglenook"
 _MAX_URL: Final = 4_000
+_MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 #: Objects and arrays, and values, of an answer: a stranger's JSON takes many times its size when decoded.
 _MAX_CONTAINERS: Final = 10_000
 _MAX_VALUES: Final = 50_000
@@ -46,10 +49,16 @@ def tls_context(extra_ca_file: Path | None = None) -> ssl.SSLContext:
     return context
 
 
-def open_session(policy: AddressPolicy, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    """A session for asking other people's servers: no cookies, no proxy, only permitted addresses."""
+def open_session(
+    policy: AddressPolicy, tls: ssl.SSLContext, resolver: AbstractResolver | None = None
+) -> aiohttp.ClientSession:
+    """A session for asking other people's servers: no cookies, no proxy, only permitted addresses.
+
+    ``resolver`` is the way from names to addresses, by default the system's.
+    """
     connector = aiohttp.TCPConnector(
         ssl=tls,
+        resolver=resolver,
         socket_factory=policy.open_socket,
         limit=_MAX_CONNECTIONS,
         limit_per_host=_MAX_CONNECTIONS_PER_HOST,
@@ -69,6 +78,20 @@ class Bounds(TypedDict, total=False):
     headers: Mapping[str, str] | None
     timeout: float
     max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer that may be anything; ``body`` is its beginning where not ``is_whole``."""
+
+    #: Where it was found, after all redirects.
+    url: str
+    status: int
+    #: In lower case, without parameters; ``application/octet-stream`` where the server does not say.
+    content_type: str
+    charset: str | None
+    body: bytes
+    is_whole: bool
 
 
 class Egress:
@@ -100,6 +123,60 @@ class Egress:
     ) -> tuple[int, Any]:
         """``POST`` fields as a form; the answer is JSON all the same."""
         return await self._request("POST", url, aiohttp.FormData(dict(fields))(), bounds)
+
+    async def get_page(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        max_bytes: Callable[[str], int],
+        permits: Callable[[str, int, str], bool],
+    ) -> Page:
+        """``GET`` whatever is at a URL, whose redirects are followed.
+
+        ``permits`` is asked of every host, port and path on the way; ``max_bytes`` says how much is read of
+        a content type.  A URL with a user's name or password is refused.  ``timeout`` covers everything.
+        """
+        address = _usable(url)
+        host = address.host or ""
+        try:
+            async with asyncio.timeout(timeout):
+                for _ in range(_MAX_REDIRECTS + 1):
+                    if address.raw_user or address.raw_password:
+                        raise _unreachable(host, "The address holds credentials", transient=False)
+                    if not permits(address.host or "", address.port or 0, address.path):
+                        raise _unreachable(host, "The address is not permitted", transient=False)
+                    answer = await self._page(address, headers, max_bytes)
+                    if isinstance(answer, Page):
+                        return answer
+                    address = _usable(answer)
+        except TimeoutError as error:
+            raise _unreachable(host, f"No answer within {timeout:g} seconds") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable(host, f"The request failed: {error}") from error
+        raise _unreachable(host, "There are too many redirects", transient=False)
+
+    async def _page(
+        self, address: URL, headers: Mapping[str, str], max_bytes: Callable[[str], int]
+    ) -> Page | str:
+        """The answer, or where it redirects to."""
+        sent = {"Accept-Encoding": "gzip, deflate", **headers}
+        async with self._session.get(address, headers=sent, allow_redirects=False) as response:
+            if response.status in _REDIRECTS and (location := response.headers.get("Location")):
+                try:
+                    return str(address.join(URL(location)))
+                except ValueError:
+                    raise _unreachable(address.host or "", "It redirects to no usable URL") from None
+            body, is_whole = await _beginning(response, max_bytes(response.content_type))
+            return Page(
+                url=str(address),
+                status=response.status,
+                content_type=_ascii(response.content_type),
+                charset=_ascii(response.charset or "") or None,
+                body=body,
+                is_whole=is_whole,
+            )
 
     async def _request(
         self, method: str, url: str, body: aiohttp.payload.Payload | None, bounds: Bounds
@@ -171,6 +248,21 @@ async def _whole(host: str, response: aiohttp.ClientResponse, max_bytes: int) ->
                 status=response.status,
             )
     return bytes(body)
+
+
+async def _beginning(response: aiohttp.ClientResponse, length: int) -> tuple[bytes, bool]:
+    """The first bytes of a body, decompressed, and whether they are all."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > length:
+            return bytes(body[:length]), False
+    return bytes(body), True
+
+
+def _ascii(header: str) -> str:
+    """A header's text without what has no place in it, such as bytes that are not UTF-8."""
+    return header.encode("ascii", "ignore").decode()
 
 
 def _value(host: str, answer: bytes) -> Any:

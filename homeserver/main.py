@@ -49,6 +49,7 @@ from homeserver.expiring import start_expiring
 from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
 from homeserver.people import People, wire_people
+from homeserver.previews.url_previews import UrlPreviews
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 from homeserver.protocol.signing import parse_signing_key_file
 from homeserver.push.pushers import Pushers
@@ -59,6 +60,7 @@ from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.single_sign_on import base_url_of, wire_single_sign_on
 from homeserver.storage import open_database
 from homeserver.third_party_identifiers import ThirdPartyIdentifiers, registration_policy, wire_identifiers
+from homeserver.url_previews import open_url_previews
 from homeserver.users.passwords import Passwords
 from homeserver.users.profiles import HiddenProfiles
 from homeserver.web import Dispatcher, Route
@@ -157,6 +159,7 @@ class _Parts:
     rooms: _RoomParts
     services: ApplicationServices
     content: ContentRepository
+    previews: UrlPreviews | None
     pushers: Pushers
     push_mail: PushMail | None
 
@@ -212,6 +215,7 @@ async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -
         rooms=rooms,
         services=services,
         content=content,
+        previews=open_url_previews(core, config.url_previews, content, ways_out.strangers, opened),
         pushers=pushers,
         push_mail=push_mail,
     )
@@ -420,6 +424,7 @@ def _for_clients(config: Config, core: Core, parts: _Parts) -> list[Route]:
         sign_on=wire_single_sign_on(core, parts.people, config.sso, http, base_url=base_url),
         identifiers=parts.identifiers,
         contacts=parts.rooms.contacts,
+        previews=parts.previews,
     )
     return client_routes(api)
 

@@ -37,6 +37,7 @@ DOMAIN = (
     *("homeserver.rooms", "homeserver.users", "homeserver.sync"),
     *("homeserver.e2e", "homeserver.media", "homeserver.sso"),
     "homeserver.push",
+    "homeserver.previews",
 )
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
@@ -62,6 +63,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.users": (*CORE, "homeserver.rooms", "homeserver.e2e"),
     "homeserver.e2e": (*CORE, "homeserver.users", "homeserver.rooms"),
     "homeserver.media": CORE,
+    "homeserver.previews": (*CORE, "homeserver.media"),
+    "homeserver.url_previews": (
+        *(*CORE, "homeserver.previews", "homeserver.core", "homeserver.content_repository"),
+        "homeserver.chores",
+    ),
     "homeserver.appservices": (*CORE, *DOMAIN),
     "homeserver.application_services": (
         *(*CORE, *DOMAIN, "homeserver.appservices", "homeserver.core", "homeserver.encryption"),

@@ -270,6 +270,7 @@ def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
         "invite",
         "report",
         "media",
+        "preview",
         "federation",
         "email",
     }

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from homeserver.config.egress import Egress as Settings
-from homeserver.egress import WaysOut, open_egress
+from homeserver.egress import Egress, WaysOut, open_egress
 from homeserver.errors import RemoteError
 
 
@@ -115,3 +115,44 @@ async def test_a_server_that_is_not_there_may_be_there_later(ways: WaysOut, unus
     with pytest.raises(RemoteError) as caught:
         await ways.own.get_json(f"http://127.0.0.1:{unused_tcp_port}/")
     assert (caught.value.reachable, caught.value.transient) == (False, True)
+
+
+async def test_a_page_is_got_past_redirects_with_what_its_type_is_worth(
+    server: TestServer, ways: WaysOut
+) -> None:
+    asked: list[tuple[str, int, str]] = []
+
+    def permits(host: str, port: int, path: str) -> bool:
+        asked.append((host, port, path))
+        return True
+
+    page = await ways.own.get_page(
+        str(server.make_url("/302")),
+        headers={},
+        timeout=30,
+        max_bytes=lambda kind: 10 if kind == "application/json" else 0,
+        permits=permits,
+    )
+    assert (page.status, page.url) == (200, str(server.make_url("/echo")))
+    assert (page.content_type, page.charset, page.body) == ("application/json", "utf-8", b'{"method":')
+    assert not page.is_whole
+    assert asked == [("127.0.0.1", server.port, "/302"), ("127.0.0.1", server.port, "/echo")]
+
+
+async def test_a_page_is_got_from_where_it_may_be_got_only(server: TestServer, ways: WaysOut) -> None:
+    async def get(way: Egress, url: str) -> None:
+        await way.get_page(
+            url,
+            headers={},
+            timeout=30,
+            max_bytes=lambda _: 1000,
+            permits=lambda host, port, path: path != "/echo",
+        )
+
+    url = str(server.make_url("/302"))
+    with pytest.raises(RemoteError, match="not permitted"):
+        await get(ways.own, url)
+    with pytest.raises(RemoteError, match="credentials"):
+        await get(ways.own, url.replace("127", "user:password@127"))
+    with pytest.raises(RemoteError, match="may not be contacted"):
+        await get(ways.strangers, url)

@@ -20,6 +20,7 @@ from homeserver.config.egress import Egress
 from homeserver.config.email import Email
 from homeserver.config.login import Login, Sso
 from homeserver.config.people import Profiles, UserDirectory
+from homeserver.config.previews import UrlPreviews
 from homeserver.config.push import Push
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
 from homeserver.config.retention import Retention
@@ -130,6 +131,7 @@ class RateLimits:
     invite: Bucket = Bucket(per_second=0.5, burst=20)
     report: Bucket = Bucket(per_second=0.05, burst=10)
     media: Bucket = Bucket(per_second=50, burst=500)
+    preview: Bucket = Bucket(per_second=5, burst=100)
     federation: Bucket = Bucket(per_second=50, burst=200)
     email: Bucket = Bucket(per_second=0.005, burst=5)
 
@@ -276,6 +278,7 @@ class Config:
     profiles: Profiles = field(default_factory=Profiles)
     user_directory: UserDirectory = field(default_factory=UserDirectory)
     media: Media = Media()
+    url_previews: UrlPreviews = field(default_factory=UrlPreviews)
     retention: Retention = field(default_factory=Retention)
     support: Support = field(default_factory=Support)
     turn: Turn = field(default_factory=Turn)

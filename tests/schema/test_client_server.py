@@ -31,9 +31,10 @@ pytestmark = [pytest.mark.skipif(not _FILES.exists(), reason=f"the specification
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that knows no others: what is invented would send it looking for them."""
+    """A server that knows no others, nor any page: what is invented would send it looking for them."""
     folder, authority = tmp_path_factory.mktemp("server"), Authority(tmp_path_factory.mktemp("authority"))
-    server = inglenook(folder, authority, settings={"federation": {"enabled": False}})
+    alone = {"federation": {"enabled": False}, "url_previews": {"denied_urls": ["*"]}}
+    server = inglenook(folder, authority, settings=alone)
     server.start()
     yield server
     server.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.flows.bad import BAD_QUERY, MISSING, NOT_FOUND, Bad, bad
+from tests.flows.bad import BAD_QUERY, FORBIDDEN, MISSING, NOT_FOUND, Bad, bad
 
 _V1 = "/_matrix/client/v1/media"
 _OLD = "/_matrix/media/v3"
@@ -40,4 +40,14 @@ MEDIA: tuple[Bad, ...] = (
     bad("of a wide width", f"GET {_V1}/thumbnail/$server_name/abc?width=wide&height=32", *BAD_QUERY),
     bad("of an unknown method", f"GET {_V1}/thumbnail/$server_name/abc?{_SIZE}&method=squash", *BAD_QUERY),
     bad("perhaps moving", f"GET {_V1}/thumbnail/$server_name/abc?{_SIZE}&animated=perhaps", *BAD_QUERY),
+    bad("nobody looks at pages", f"GET {_V1}/preview_url?url=http://example.org", *_NO_TOKEN, by=""),
+    bad("nobody does in the old way", f"GET {_OLD}/preview_url?url=http://example.org", *_NO_TOKEN, by=""),
+    bad("no page", f"GET {_V1}/preview_url", *MISSING),
+    bad("what is no page", f"GET {_V1}/preview_url?url=example.org", *BAD_QUERY),
+    bad("a file", f"GET {_V1}/preview_url?url=file:///etc/passwd", *BAD_QUERY),
+    bad("with a password", f"GET {_V1}/preview_url?url=http://a:b@example.org", *BAD_QUERY),
+    bad("at a time that is none", f"GET {_V1}/preview_url?url=http://a.example&ts=now", *BAD_QUERY),
+    bad("inside", f"GET {_V1}/preview_url?url=http://127.0.0.1/", *_NOWHERE),
+    bad("inside, at another port", f"GET {_V1}/preview_url?url=http://127.0.0.1:22/", *FORBIDDEN),
+    bad("inside, of the cloud", f"GET {_V1}/preview_url?url=http://169.254.169.254/latest", *_NOWHERE),
 )
