@@ -36,9 +36,15 @@ class AccountDataApi:
         """``PUT /user/{userId}/account_data/{type}``, and the same of a room."""
         user_id, room_id, type_ = _own(request), _room(request), request.params["type"]
         content = request.json()
-        if type_ in _MANAGED:
-            raise MatrixError(405, "M_BAD_JSON", f"'{type_}' is managed by the server")
+        _check_not_managed(type_)
         await self._account_data.set_content(user_id, type_, content, room_id)
+        return {}
+
+    async def delete(self, request: Request) -> Reply:
+        """``DELETE /user/{userId}/account_data/{type}``, and the same of a room (MSC3391)."""
+        user_id, room_id, type_ = _own(request), _room(request), request.params["type"]
+        _check_not_managed(type_)
+        await self._account_data.delete(user_id, type_, room_id)
         return {}
 
     async def tags(self, request: Request) -> Reply:
@@ -61,6 +67,11 @@ class AccountDataApi:
         """``DELETE /user/{userId}/rooms/{roomId}/tags/{tag}``."""
         await self._account_data.remove_tag(_own(request), _room(request), request.params["tag"])
         return {}
+
+
+def _check_not_managed(type_: str) -> None:
+    if type_ in _MANAGED:
+        raise MatrixError(405, "M_BAD_JSON", f"'{type_}' is managed by the server")
 
 
 def _own(request: Request) -> str:

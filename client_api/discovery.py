@@ -20,10 +20,14 @@ SPEC_VERSIONS = (
 
 #: What is served before it is specified, and what clients ask for by the names it had before it was.
 UNSTABLE_FEATURES = {
+    "org.matrix.msc3391": True,
     "org.matrix.msc3814": True,
+    "org.matrix.msc3912": True,
     "org.matrix.msc4155": True,
+    "org.matrix.msc4262": True,
     "org.matrix.msc4380": True,
     "org.matrix.msc4380.stable": True,
+    "org.matrix.simplified_msc3575": True,
     "uk.half-shot.msc2666.query_mutual_rooms": True,
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "uk.tcpip.msc4133": True,

@@ -13,6 +13,8 @@ from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership
 from homeserver.web import Reply, Request
 
+_REDACT_EVENTS = "org.matrix.msc4293.redact_events"
+
 
 class _Reason(msgspec.Struct, frozen=True):
     reason: str | None = None
@@ -31,6 +33,11 @@ class _Target(msgspec.Struct, frozen=True):
     address: str | None = None
     id_server: str | None = None
     id_access_token: str | None = None
+
+
+class _Removed(_Target, frozen=True):
+    #: Whether clients are to redact what the user has sent (MSC4293).
+    redact_events: bool | None = msgspec.field(name=_REDACT_EVENTS, default=None)
 
 
 class MembershipApi:
@@ -86,12 +93,12 @@ class MembershipApi:
 
     async def kick(self, request: Request) -> Reply:
         """``POST /rooms/{roomId}/kick``."""
-        await self._membership.kick(*_about_somebody(request))
+        await self._membership.kick(*_about_somebody_removed(request))
         return {}
 
     async def ban(self, request: Request) -> Reply:
         """``POST /rooms/{roomId}/ban``."""
-        await self._membership.ban(*_about_somebody(request))
+        await self._membership.ban(*_about_somebody_removed(request))
         return {}
 
     async def unban(self, request: Request) -> Reply:
@@ -130,7 +137,18 @@ def _reason(request: Request, kind: type[_Reason] = _Reason) -> dict[str, Any]:
 
 def _about_somebody(request: Request) -> tuple[str, str, str, dict[str, Any]]:
     """Sender, room, target and content."""
-    target = request.decode(_Target)
+    return _about(request, request.decode(_Target))
+
+
+def _about_somebody_removed(request: Request) -> tuple[str, str, str, dict[str, Any]]:
+    """The same, of which the content says whether clients are to redact what the target has sent."""
+    removed = request.decode(_Removed)
+    sender, room_id, user_id, content = _about(request, removed)
+    told = {} if removed.redact_events is None else {_REDACT_EVENTS: removed.redact_events}
+    return sender, room_id, user_id, {**content, **told}
+
+
+def _about(request: Request, target: _Target) -> tuple[str, str, str, dict[str, Any]]:
     if target.user_id is None:
         raise missing_param("'user_id' is missing")
     if not is_user_id(target.user_id):

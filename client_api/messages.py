@@ -16,6 +16,7 @@ from homeserver.errors import forbidden, missing_param
 from homeserver.protocol.filters import RoomEventFilter
 from homeserver.rooms.history import Accept, History, RoomView
 from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.redacted_content import RedactedContent
 from homeserver.rooms.visibility import SeenEvent
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import MEMBERSHIPS
@@ -30,11 +31,20 @@ _MEMBERS_AT_ONCE = 500
 
 _FORM = Form()
 
+_UNREDACTED = "fi.mau.msc2815.include_unredacted_content"
+
 
 class MessagesApi:
     """Endpoints that read rooms."""
 
-    def __init__(self, history: History, client_events: ClientEvents, ignored: IgnoredUsers) -> None:
+    def __init__(
+        self,
+        history: History,
+        client_events: ClientEvents,
+        ignored: IgnoredUsers,
+        redacted_content: RedactedContent,
+    ) -> None:
+        self._redacted_content = redacted_content
         self._history = history
         self._client_events = client_events
         self._ignored = ignored
@@ -92,14 +102,20 @@ class MessagesApi:
         }
 
     async def event(self, request: Request) -> Reply:
-        """``GET /rooms/{roomId}/event/{eventId}``."""
-        requester = request.requester
+        """``GET /rooms/{roomId}/event/{eventId}``; moderators can ask for what it was (MSC2815)."""
+        requester, content = request.requester, self._redacted_content
         room, seen = await self._history.event(
             requester.user_id, request.params["roomId"], request.params["eventId"]
         )
         (event,) = await self._client_events.write(
             room, requester.user_id, requester.device_id, [seen], _FORM
         )
+        if content.kept and request.query_bool(_UNREDACTED):
+            original = await content.original(
+                room, seen.stored, requester.user_id, is_admin=requester.is_admin
+            )
+            told = orjson.loads(orjson.dumps(event))
+            event = {**told, "content": orjson.Fragment(original.content_json)}
         return Json(orjson.dumps(event))
 
     async def state(self, request: Request) -> Reply:

@@ -17,6 +17,7 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.etag_rendezvous import EtagRendezvousApi
 from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
@@ -31,15 +32,18 @@ from client_api.mutual_rooms import MutualRoomsApi
 from client_api.openid import OpenIdApi
 from client_api.previews import PreviewsApi
 from client_api.profile import ProfileApi
+from client_api.proposed_routes import account_data_deletion_rows, rendezvous_rows
 from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
 from client_api.pushers import PushersApi
 from client_api.relations import RelationsApi
+from client_api.rendezvous import RendezvousApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
+from client_api.sliding_sync import SlidingSyncApi
 from client_api.spaces import SpacesApi
 from client_api.sso import SsoApi
 from client_api.sync import SyncApi
@@ -72,6 +76,7 @@ class ClientApi:
     pushers: PushersApi
     unsubscribing: UnsubscribingApi
     sync: SyncApi
+    sliding_sync: SlidingSyncApi
     rooms: RoomsApi
     directory: DirectoryApi
     membership: MembershipApi
@@ -100,6 +105,8 @@ class ClientApi:
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
+    rendezvous: RendezvousApi
+    etag_rendezvous: EtagRendezvousApi
 
 
 def client_routes(api: ClientApi) -> list[Route]:
@@ -119,6 +126,9 @@ def client_routes(api: ClientApi) -> list[Route]:
         *preview_rows(api.previews),
         *_appservice_rows(api),
         *_contact_rows(api),
+        *account_data_deletion_rows(api.account_data),
+        *rendezvous_rows(api.rendezvous, api.etag_rendezvous),
+        *_sliding_sync_rows(api.sliding_sync),
     ]
     return open_to_guests(rows)
 
@@ -225,11 +235,18 @@ def _user_rows(api: ClientApi) -> list[Route]:
     return [
         Route("GET", "/_matrix/client/v3/profile/{userId}", profile.profile, _MAYBE),
         Route("GET", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.field, _MAYBE),
-        Route("PUT", "/_matrix/client/v3/profile/{userId}/{keyName}", profile.set_field, for_suspended=False),
+        Route(
+            "PUT",
+            "/_matrix/client/v3/profile/{userId}/{keyName}",
+            profile.set_field,
+            limit="message",
+            for_suspended=False,
+        ),
         Route(
             "DELETE",
             "/_matrix/client/v3/profile/{userId}/{keyName}",
             profile.remove_field,
+            limit="message",
             for_suspended=False,
         ),
         Route("GET", "/_matrix/client/v3/presence/{userId}/status", ephemeral.presence),
@@ -265,6 +282,13 @@ def _user_rows(api: ClientApi) -> list[Route]:
         Route("POST", "/_matrix/client/v3/keys/device_signing/upload", api.keys.upload_signing_keys),
         Route("POST", "/_matrix/client/v3/keys/signatures/upload", api.keys.upload_signatures),
         Route("GET", "/_matrix/client/v3/sync", api.sync.sync),
+    ]
+
+
+def _sliding_sync_rows(sliding: SlidingSyncApi) -> list[Route]:
+    return [
+        Route("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", sliding.unstable),
+        Route("POST", "/_matrix/client/v4/sync", sliding.stable),
     ]
 
 
@@ -417,8 +441,8 @@ def _contact_rows(api: ClientApi) -> list[Route]:
         Route("POST", "/_matrix/client/v3/users/{userId}/report", reports.user, limit="report"),
         Route("GET", f"{unstable}/uk.tcpip.msc4133/profile/{{userId}}", profile.profile, _MAYBE),
         Route("GET", unstable_field, profile.field, _MAYBE),
-        Route("PUT", unstable_field, profile.set_field, for_suspended=False),
-        Route("DELETE", unstable_field, profile.remove_field, for_suspended=False),
+        Route("PUT", unstable_field, profile.set_field, limit="message", for_suspended=False),
+        Route("DELETE", unstable_field, profile.remove_field, limit="message", for_suspended=False),
     ]
 
 

@@ -9,6 +9,7 @@ from homeserver.errors import bad_json, invalid_param, user_suspended
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.related_redactions import RelatedRedactions, With
 from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.send import AlsoFor, Draft, Send
@@ -19,6 +20,7 @@ from homeserver.web import Reply, Request
 _REDACTION = "m.room.redaction"
 #: The largest integer of canonical JSON.
 _LATEST = 2**53 - 1
+_MAX_REL_TYPES = 50
 
 
 class SendApi:
@@ -33,6 +35,7 @@ class SendApi:
         redaction_rights: RedactionRights,
         transactions: Transactions,
         related: RelatedSends,
+        related_redactions: RelatedRedactions,
     ) -> None:
         self._send = send
         self._membership = membership
@@ -40,6 +43,7 @@ class SendApi:
         self._redaction_rights = redaction_rights
         self._transactions = transactions
         self._related = related
+        self._related_redactions = related_redactions
 
     async def send_message(self, request: Request) -> Reply:
         """``PUT /rooms/{roomId}/send/{eventType}/{txnId}``."""
@@ -56,13 +60,14 @@ class SendApi:
         return {"event_id": stored.id}
 
     async def redact(self, request: Request) -> Reply:
-        """``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``."""
+        """``PUT /rooms/{roomId}/redact/{eventId}/{txnId}``; also what relates to the event (MSC3912)."""
         content, event_id = request.json(empty_ok=True), request.params["eventId"]
+        rel_types = _rel_types(content)
         if not isinstance(content.get("reason", ""), str):
             raise bad_json("'reason' must be a string")
 
         async def send(also: AlsoFor) -> StoredEvent:
-            return await self._redact(request, event_id, content, also)
+            return await self._redact(request, event_id, content, also, rel_types)
 
         return await self._once(request, f"redact {request.params['roomId']} {event_id}", send)
 
@@ -100,7 +105,12 @@ class SendApi:
             return await self._send.send(room_id, draft, also)
 
     async def _redact(
-        self, request: Request, event_id: object, content: dict[str, Any], also: AlsoFor | None
+        self,
+        request: Request,
+        event_id: object,
+        content: dict[str, Any],
+        also: AlsoFor | None,
+        rel_types: tuple[str, ...] = (),
     ) -> StoredEvent:
         if not isinstance(event_id, str):
             raise bad_json("A redaction needs the id of an event in 'redacts'")
@@ -108,9 +118,11 @@ class SendApi:
         await self._redaction_rights.check(
             requester.user_id, room_id, event_id, is_admin=requester.is_admin, own_only=requester.is_suspended
         )
-        return await self._send.send(
-            room_id, Draft(requester.user_id, _REDACTION, content, redacts=event_id), also
-        )
+        draft = Draft(requester.user_id, _REDACTION, content, redacts=event_id)
+        if not rel_types:
+            return await self._send.send(room_id, draft, also)
+        wanted = With(rel_types, is_admin=requester.is_admin, own_only=requester.is_suspended)
+        return await self._related_redactions.redact(room_id, draft, wanted, also)
 
     async def _once(
         self, request: Request, scope: str, send: Callable[[AlsoFor], Awaitable[StoredEvent]]
@@ -120,6 +132,17 @@ class SendApi:
             requester.user_id, requester.device_id or "", scope, txn_id, send
         )
         return {"event_id": event_id}
+
+
+def _rel_types(content: dict[str, Any]) -> tuple[str, ...]:
+    """The types of relations whose events are redacted too, taken out of a request's body."""
+    stable = content.pop("with_rel_types", [])
+    wanted = content.pop("org.matrix.msc3912.with_relations", stable)
+    if not isinstance(wanted, list) or not all(isinstance(one, str) and len(one) <= 255 for one in wanted):
+        raise bad_json("'with_rel_types' must be a list of types")
+    if len(wanted) > _MAX_REL_TYPES:
+        raise invalid_param(f"'with_rel_types' has at most {_MAX_REL_TYPES} types")
+    return tuple(dict.fromkeys(wanted))
 
 
 def _time(request: Request) -> int | None:

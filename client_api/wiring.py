@@ -14,6 +14,7 @@ from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
 from client_api.ephemeral import EphemeralApi
+from client_api.etag_rendezvous import EtagRendezvousApi
 from client_api.event_streams import EventStreamsApi
 from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
@@ -31,12 +32,14 @@ from client_api.public_rooms import PublicRoomsApi
 from client_api.push_rules import PushRulesApi
 from client_api.pushers import PushersApi
 from client_api.relations import RelationsApi
+from client_api.rendezvous import RendezvousApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
+from client_api.sliding_sync import SlidingSyncApi
 from client_api.spaces import SpacesApi
 from client_api.sso import SsoApi
 from client_api.sync import SyncApi
@@ -48,6 +51,7 @@ from client_api.user_directory import UserDirectoryApi
 from homeserver.application_services import ApplicationServices
 from homeserver.appservices.services import AppServices
 from homeserver.config.login import Login
+from homeserver.config.rendezvous import Rendezvous
 from homeserver.config.surroundings import Support, Turn
 from homeserver.contacts import Contacts, wire_contacts
 from homeserver.content_repository import ContentRepository
@@ -63,13 +67,17 @@ from homeserver.push.pushers import Pushers
 from homeserver.push.unsubscribing import Unsubscribing
 from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
+from homeserver.rooms.redacted_content import RedactedContent
 from homeserver.rooms.redaction import RedactionRights
 from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.transactions import Transactions
 from homeserver.single_sign_on import base_url_of
+from homeserver.sliding import wire_sliding
 from homeserver.sso.sign_on import SingleSignOn
+from homeserver.sync.sliding.profiles import ProfilesExtension
 from homeserver.third_party_identifiers import ThirdPartyIdentifiers
 from homeserver.users.confirmation import SSO
+from homeserver.users.rendezvous import RendezvousSessions
 from homeserver.users.shared_secret import SharedSecret
 from homeserver.users.third_party_ids import ThirdPartyIds
 
@@ -89,6 +97,7 @@ class Settings:
     ways: Login = field(default_factory=Login)
     support: Support | None = None
     turn: Turn = field(default_factory=Turn)
+    rendezvous: Rendezvous = field(default_factory=Rendezvous)
 
 
 def wire_client_api(
@@ -117,7 +126,7 @@ def wire_client_api(
     services = application_services.services
     sso = SsoApi(sign_on, base_url_of(settings.public_base_url, core.server_name))
     return ClientApi(
-        discovery=_discovery(settings, identifiers, contacts),
+        discovery=_discovery(core, settings, identifiers, contacts),
         accounts=_accounts(people, actions, identifiers),
         shared_secret=_shared_secret(core, people, settings),
         sessions=_sessions(people, settings, sign_on),
@@ -132,11 +141,12 @@ def wire_client_api(
         pushers=PushersApi(pushers, reading.notifications),
         unsubscribing=UnsubscribingApi(unsubscribing),
         sync=SyncApi(core.db, reading.sync),
+        sliding_sync=SlidingSyncApi(wire_sliding(core, ephemeral, reading, [_profile_news(core, reading)])),
         rooms=_rooms(core, actions, services),
         directory=DirectoryApi(actions.directory, services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
         send=_send(core, actions),
-        messages=MessagesApi(reading.history, reading.client_events, reading.ignored),
+        messages=_messages(core, reading),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
         keys=_keys(people, encryption, reading),
@@ -157,13 +167,32 @@ def wire_client_api(
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),
+        rendezvous=RendezvousApi(settings.rendezvous, _sessions_of(core, settings.rendezvous)),
+        etag_rendezvous=_etag_rendezvous(core, settings),
     )
 
 
-def _discovery(settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts) -> DiscoveryApi:
+def _profile_news(core: Core, reading: Reading) -> ProfilesExtension:
+    return ProfilesExtension(core.db, core.rooms, reading.sync, core.server_name)
+
+
+def _sessions_of(core: Core, settings: Rendezvous) -> RendezvousSessions:
+    return RendezvousSessions(core.clock, lifetime=settings.lifetime)
+
+
+def _etag_rendezvous(core: Core, settings: Settings) -> EtagRendezvousApi:
+    base_url = base_url_of(settings.public_base_url, core.server_name)
+    rendezvous = settings.rendezvous
+    return EtagRendezvousApi(rendezvous, _sessions_of(core, rendezvous), base_url)
+
+
+def _discovery(
+    core: Core, settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts
+) -> DiscoveryApi:
     return DiscoveryApi(
         default_room_version=settings.default_room_version,
         public_base_url=settings.public_base_url,
+        unstable_features=_optional_features(core, settings),
         login_tokens=settings.ways.token_login,
         support=settings.support,
         identity_server=identifiers.recommended,
@@ -171,6 +200,19 @@ def _discovery(settings: Settings, identifiers: ThirdPartyIdentifiers, contacts:
         forgets_on_leave=settings.forgets_on_leave,
         profile_settings=contacts.settings.profiles,
     )
+
+
+def _optional_features(core: Core, settings: Settings) -> dict[str, bool]:
+    """What is served before it is specified, as far as the configuration says so.
+
+    Clients that know MSC4108 create sessions without an access token.
+    """
+    rendezvous = settings.rendezvous
+    return {
+        "fi.mau.msc2815": core.keep_redacted_ms > 0,
+        "io.element.msc4388": rendezvous.enabled,
+        "org.matrix.msc4108": rendezvous.enabled and rendezvous.public,
+    }
 
 
 def _accounts(people: People, actions: RoomActions, identifiers: ThirdPartyIdentifiers) -> AccountApi:
@@ -228,7 +270,13 @@ def _send(core: Core, actions: RoomActions) -> SendApi:
         redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
         transactions=Transactions(core.db, core.clock),
         related=RelatedSends(core.db, core.events),
+        related_redactions=actions.related_redactions,
     )
+
+
+def _messages(core: Core, reading: Reading) -> MessagesApi:
+    redacted = RedactedContent(core.db, core.states, core.clock, core.keep_redacted_ms)
+    return MessagesApi(reading.history, reading.client_events, reading.ignored, redacted)
 
 
 def _event_streams(core: Core, reading: Reading) -> EventStreamsApi:

@@ -47,6 +47,8 @@ class Core:
     timeline: Timeline
     send: Send
     retention: Retention
+    #: How long what redactions take away is kept, in milliseconds; 0: not at all.
+    keep_redacted_ms: int
 
 
 async def open_core(
@@ -57,6 +59,7 @@ async def open_core(
     *,
     lifetimes: Lifetimes | None = None,
     forget_on_leave: bool = False,
+    keep_redacted_ms: int = 0,
 ) -> Core:
     """Wire the core over an open database; without ``lifetimes`` events are kept for ever.
 
@@ -83,6 +86,7 @@ async def open_core(
         announce=notifier.announce_events,
         background=background,
         forget_on_leave=forget_on_leave,
+        keep_redacted_until=lambda: clock.now_ms() + keep_redacted_ms if keep_redacted_ms else None,
     )
     send = Send(
         rooms=rooms,
@@ -111,4 +115,5 @@ async def open_core(
         timeline=timeline,
         send=send,
         retention=Retention(clock, lifetimes),
+        keep_redacted_ms=keep_redacted_ms,
     )

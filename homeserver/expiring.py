@@ -1,4 +1,4 @@
-"""What ends by itself in rooms, wired: old messages, and the stays of guests who may not stay."""
+"""What ends by itself in rooms, wired: old and redacted messages, and stays of guests who may not stay."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from homeserver.rooms.expiry import Expiry
 from homeserver.rooms.guest_access import GuestAccess
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.purge import AlsoForget, Purge
+from homeserver.rooms.redacted_content import RedactedContent
+from homeserver.rooms.related_redactions import RelatedRedactions
+from homeserver.storage import redacted_content
 
 #: Guests are sent away at once; this is for what a stop of the server left undone.
 _GUESTS_EVERY_S = 3600.0
+_REDACTED_EVERY_S = 3600.0
 
 
 def start_expiring(
@@ -29,9 +33,17 @@ def start_expiring(
             keys=core.keys,
             events=core.events,
             retention=core.retention,
-            purge=Purge(core.db, core.rooms, core.events, also=also),
+            purge=Purge(core.db, core.rooms, core.events, also=(redacted_content.forget, *also)),
         )
         core.background.start(every(purge_interval, expiry.round), "messages that are over")
+    redacted = RedactedContent(core.db, core.states, core.clock, core.keep_redacted_ms)
+    core.background.start(every(_REDACTED_EVERY_S, redacted.forget_expired), "redacted content")
     guests = GuestAccess(core.db, core.rooms, membership, core.background)
     core.notifier.listeners.append(guests.look)
     core.background.start(every(_GUESTS_EVERY_S, guests.enforce), "guests who may not stay")
+
+
+def start_related_redactions(core: Core, related: RelatedRedactions) -> None:
+    """Go on with what a stop of the server left undone, and forget in time what is done."""
+    core.background.start(related.resume(), "redactions to go on with")
+    core.background.start(every(_REDACTED_EVERY_S, related.forget_expired), "old related redactions")

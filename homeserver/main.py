@@ -45,7 +45,7 @@ from homeserver.core import Core, open_core
 from homeserver.egress import WaysOut, open_egress
 from homeserver.encryption import Encryption, wire_encryption
 from homeserver.ephemeral import Ephemeral, wire_ephemeral
-from homeserver.expiring import start_expiring
+from homeserver.expiring import start_expiring, start_related_redactions
 from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
 from homeserver.people import People, wire_people
@@ -175,6 +175,7 @@ async def _open_core(config: Config, clock: Clock, opened: contextlib.AsyncExitS
         parse_signing_key_file(config.signing_key.read_text()),
         lifetimes=config.retention.lifetimes(),
         forget_on_leave=config.rooms.forget_on_leave,
+        keep_redacted_ms=config.rooms.keep_redacted_ms,
     )
     opened.push_async_callback(core.background.close)
     return core
@@ -232,6 +233,7 @@ def _start_background(config: Config, core: Core, parts: _Parts) -> None:
         services=parts.services,
         identifiers=parts.identifiers,
     )
+    start_related_redactions(core, parts.rooms.actions.related_redactions)
     start_expiring(core, parts.rooms.actions.membership, config.retention.purge_interval)
 
 
@@ -419,6 +421,7 @@ def _for_clients(config: Config, core: Core, parts: _Parts) -> list[Route]:
             ways=config.login,
             support=config.support,
             turn=config.turn,
+            rendezvous=config.rendezvous,
         ),
         unsubscribing=None if parts.push_mail is None else parts.push_mail.unsubscribing,
         sign_on=wire_single_sign_on(core, parts.people, config.sso, http, base_url=base_url),

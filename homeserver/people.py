@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from homeserver.core import Core
+from homeserver.storage import sharing
 from homeserver.users.account_data import AccountData
 from homeserver.users.accounts import Accounts, no_limit
 from homeserver.users.confirmation import Confirmation
@@ -71,7 +72,7 @@ def wire_people(
         sessions=sessions,
         registration=registration,
         interactive_auth=interactive_auth,
-        profiles=Profiles(core.db, core.server_name, remote=remote),
+        profiles=_profiles(core, remote),
         account_data=account_data,
         push_rules=PushRules(account_data),
         openid=OpenIdTokens(core.db, core.clock),
@@ -83,3 +84,11 @@ def wire_people(
         last_seen=LastSeen(core.db, core.clock),
         moderation=Moderation(core.db, core.server_name, sessions, core.notifier.dismiss),
     )
+
+
+def _profiles(core: Core, remote: RemoteProfiles | None) -> Profiles:
+    async def announce(pos: int, user_id: str) -> None:
+        rooms = await sharing.rooms_of(core.db.read, [user_id])
+        core.notifier.announce(pos, rooms=rooms, users=(user_id,))
+
+    return Profiles(core.db, core.server_name, core.positions, announce, remote=remote)

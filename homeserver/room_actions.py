@@ -13,6 +13,8 @@ from homeserver.rooms.address_invites import AddressInvites, IdentityServers
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership, Profiles, RemoteMemberships
+from homeserver.rooms.redaction import RedactionRights
+from homeserver.rooms.related_redactions import RelatedRedactions
 from homeserver.rooms.upgrade import UpgradeRoom
 
 
@@ -25,6 +27,7 @@ class RoomActions:
     create: CreateRoom
     upgrade: UpgradeRoom
     directory: Directory
+    related_redactions: RelatedRedactions
 
 
 def wire_room_actions(
@@ -64,6 +67,8 @@ def wire_room_actions(
         signing_key=core.signing_key,
         default_version=default_version,
     )
+    related_redactions = _related_redactions(core)
+    core.notifier.listeners.append(related_redactions.look)
     return RoomActions(
         membership=membership,
         address_invites=address_invites,
@@ -84,4 +89,17 @@ def wire_room_actions(
             remote=remote,
             server_name=core.server_name,
         ),
+        related_redactions=related_redactions,
+    )
+
+
+def _related_redactions(core: Core) -> RelatedRedactions:
+    return RelatedRedactions(
+        db=core.db,
+        clock=core.clock,
+        rooms=core.rooms,
+        events=core.events,
+        rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
+        send=core.send,
+        background=core.background,
     )

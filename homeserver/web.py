@@ -47,7 +47,9 @@ _level = logging.getLogger(__name__)
 CORS_HEADERS: Mapping[str, str] = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
+    "Access-Control-Allow-Headers": ", ".join(
+        ("X-Requested-With", "Content-Type", "Authorization", "Date", "If-Match", "If-None-Match")
+    ),
 }
 #: Told of every answered request: method, the route's path, status and seconds.
 Observe: TypeAlias = Callable[[str, str, int, float], None]

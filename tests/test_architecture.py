@@ -54,6 +54,7 @@ WIRED = (
     "homeserver.room_actions",
     "homeserver.shared_rooms",
     "homeserver.single_sign_on",
+    "homeserver.sliding",
     "homeserver.third_party_identifiers",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -93,6 +94,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.encryption",
         "homeserver.ephemeral",
     ),
+    "homeserver.sliding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
     "homeserver.pushing": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
     "homeserver.third_party_identifiers": (

@@ -273,6 +273,7 @@ def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
         "preview",
         "federation",
         "email",
+        "rendezvous",
     }
 
 

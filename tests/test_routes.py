@@ -59,6 +59,25 @@ BEYOND_THE_LIST |= {
         for method in ("GET", "PUT", "DELETE")
     },
     ("GET", f"{_UNSTABLE}/uk.tcpip.msc4133/profile/{{userId}}"): "clients of before v1.16",
+    ("POST", f"{_UNSTABLE}/org.matrix.simplified_msc3575/sync"): "MSC4186 as clients know it",
+    ("POST", "/_matrix/client/v4/sync"): "MSC4186, which is not in it yet",
+}
+
+_MSC3391 = f"{_UNSTABLE}/org.matrix.msc3391/user/{{userId}}"
+_MSC4108, _MSC4388 = (
+    f"{_UNSTABLE}/org.matrix.msc4108/rendezvous",
+    f"{_UNSTABLE}/io.element.msc4388/rendezvous",
+)
+BEYOND_THE_LIST |= {
+    ("DELETE", f"{_MSC3391}/account_data/{{type}}"): "MSC3391, which is not in it yet",
+    ("DELETE", f"{_MSC3391}/rooms/{{roomId}}/account_data/{{type}}"): "MSC3391, which is not in it yet",
+    **{(method, _MSC4388): "MSC4388, which is not in it yet" for method in ("GET", "POST")},
+    ("POST", _MSC4108): "MSC4108 as it was before MSC4388",
+    **{
+        (method, f"{place}/{{rendezvousId}}"): "MSC4388, and MSC4108 as it was before"
+        for method in ("GET", "PUT", "DELETE")
+        for place in (_MSC4108, _MSC4388)
+    },
 }
 
 #: What a server cannot do without: accounts, rooms, sync.

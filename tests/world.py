@@ -107,11 +107,23 @@ class World:
 
     @classmethod
     async def open(
-        cls, db: Database, *, remote: NobodyElse | None = None, lifetimes: Lifetimes | None = None
+        cls,
+        db: Database,
+        *,
+        remote: NobodyElse | None = None,
+        lifetimes: Lifetimes | None = None,
+        keep_redacted_ms: int = 0,
     ) -> World:
         """A world over ``db``; opened again over the same database it is the server after a restart."""
         clock = FakeClock()
-        core = await open_core(db, clock, SERVER, generate_signing_key("a_test"), lifetimes=lifetimes)
+        core = await open_core(
+            db,
+            clock,
+            SERVER,
+            generate_signing_key("a_test"),
+            lifetimes=lifetimes,
+            keep_redacted_ms=keep_redacted_ms,
+        )
         return cls(core, clock, remote or NobodyElse())
 
     async def reopen(self) -> World:

@@ -23,6 +23,7 @@ from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.previews import UrlPreviews
 from homeserver.config.push import Push
 from homeserver.config.reader import ConfigErrors, Mistake, Rule, read_file
+from homeserver.config.rendezvous import Rendezvous
 from homeserver.config.retention import Retention
 from homeserver.config.rules import (
     AddressRange,
@@ -134,6 +135,7 @@ class RateLimits:
     preview: Bucket = Bucket(per_second=5, burst=100)
     federation: Bucket = Bucket(per_second=50, burst=200)
     email: Bucket = Bucket(per_second=0.005, burst=5)
+    rendezvous: Bucket = Bucket(per_second=10, burst=100)
 
     def limits(self) -> dict[str, Limit]:
         """Every limit by its name, as ``RateLimiter`` takes them."""
@@ -200,6 +202,13 @@ class Rooms:
     default_version: RoomVersionId = DEFAULT_ROOM_VERSION.id
     #: Whether who leaves a room has forgotten it.
     forget_on_leave: bool = False
+    #: How long moderators can see what was redacted; 0: not at all.
+    redacted_content_days: Annotated[float, number(float, 0, 3650)] = 7.0
+
+    @property
+    def keep_redacted_ms(self) -> int:
+        """The same in milliseconds."""
+        return round(self.redacted_content_days * 86_400_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +292,7 @@ class Config:
     support: Support = field(default_factory=Support)
     turn: Turn = field(default_factory=Turn)
     push: Push = field(default_factory=Push)
+    rendezvous: Rendezvous = field(default_factory=Rendezvous)
     log: Log = Log()
 
     def __post_init__(self) -> None:

@@ -50,6 +50,10 @@ class NewestPositions:
         """Whether one room may have changed after ``since``: certain only for positions after the start."""
         return since < self._floor or self._newest.get(room_nid, 0) > since
 
+    def position(self, room_nid: int) -> int:
+        """The newest position that was noted of a room; 0 for none."""
+        return self._newest.get(room_nid, 0)
+
     def _noted(self, room_nids: Set[int], since: int) -> set[int]:
         newest = self._newest
         changed: set[int] = set()

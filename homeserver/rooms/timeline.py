@@ -8,7 +8,7 @@ on, queues one transaction, and announces once that is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -102,6 +102,7 @@ class Timeline:
         announce: Announce,
         background: Background,
         forget_on_leave: bool = False,
+        keep_redacted_until: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._db = db
         self._keys = keys
@@ -115,6 +116,7 @@ class Timeline:
         self._announce = announce
         self._background = background
         self._forget_on_leave = forget_on_leave
+        self._keep_redacted_until = keep_redacted_until
 
     async def append(self, room: Room, addition: Addition, also: Also | None = None) -> StoredEvent:
         """Store one event and announce it; the event is on disk when this returns.
@@ -166,6 +168,7 @@ class Timeline:
             room.partial.over.set()
             room.partial = None
         batch.room = room.row()
+        batch.keep_redacted_until = self._keep_redacted_until() if batch.redacted else None
         stored_here = (*batch.new, *batch.placed)
         key_nids = {change.key_nid for change in batch.changes} | {one.key_nid or 0 for one in stored_here}
         batch.keys = self._keys.unwritten(key_nids | set(batch.keys))

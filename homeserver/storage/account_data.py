@@ -11,6 +11,11 @@ from homeserver.storage.database import Reader, Transaction
 #: The room id of global account data.
 GLOBAL = ""
 
+#: What is left of a deleted type, so that those who know it hear of its end (MSC3391).
+DELETED = "{}"
+
+_IS_THERE = f"AND content <> '{DELETED}'"
+
 
 class AccountDatum(msgspec.Struct, frozen=True, gc=False):
     """One piece of account data; ``room_id`` is ``GLOBAL`` where it belongs to no room."""
@@ -51,11 +56,14 @@ async def of_user(r: Reader, user_id: str) -> list[AccountDatum]:
 
 
 async def changed(r: Reader, user_id: str, since: int, until: int = 2**62) -> list[AccountDatum]:
-    """What changed after position ``since``, up to and with ``until``, oldest change first."""
+    """What changed after position ``since``, up to and with ``until``, oldest change first.
+
+    Who knows nothing yet (``since`` 0) is not told of what was deleted.
+    """
     rows = await r.fetch(
-        """
+        f"""
         SELECT room_id, type, content, pos FROM account_data
-        WHERE user_id = $1 AND pos > $2 AND pos <= $3 ORDER BY pos
+        WHERE user_id = $1 AND pos > $2 AND pos <= $3 {"" if since else _IS_THERE} ORDER BY pos
         """,
         user_id,
         since,

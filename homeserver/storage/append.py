@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from homeserver.protocol.events import StateKey
-from homeserver.storage import events, relations, rooms, state
+from homeserver.storage import events, redacted_content, relations, rooms, state
 from homeserver.storage.database import Transaction
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership, RoomRow
@@ -48,6 +48,8 @@ class Append:
     arrived: list[str] = field(default_factory=list)
     missing: list[tuple[str, int]] = field(default_factory=list)
     redacted: list[Redacted] = field(default_factory=list)
+    #: Until when what these were is kept, in milliseconds since the epoch; ``None``: it is not.
+    keep_redacted_until: int | None = None
     pending_redactions: list[tuple[str, int]] = field(default_factory=list)
     also: list[Also] = field(default_factory=list)
 
@@ -79,6 +81,8 @@ async def store(tx: Transaction, append: Append) -> None:
     for event_id, wanted_by in append.missing:
         await events.add_missing(tx, room.nid, [event_id], wanted_by)
     for emptied in append.redacted:
+        if append.keep_redacted_until is not None:
+            await redacted_content.keep(tx, emptied.stored.nid, append.keep_redacted_until)
         await events.redact(tx, emptied.stored.nid, emptied.stored.event.json, emptied.redaction_nid)
         await relations.remove(tx, emptied.stored.nid)
     for redacts, nid in append.pending_redactions:

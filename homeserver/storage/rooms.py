@@ -213,6 +213,23 @@ async def local_membership(r: Reader, user_id: str, room_nid: int) -> LocalMembe
     return _local(row) if row else None
 
 
+async def before_being_sent_away(r: Reader, user_id: str) -> list[tuple[int, int]]:
+    """``(room_nid, event_nid)`` for rooms somebody else made a user leave: what they were before.
+
+    The number is that of the member event that was replaced, or ``NO_EVENT``.
+    """
+    rows = await r.fetch(
+        """SELECT m.room_nid, l.prev_event_nid
+           FROM local_memberships m
+           JOIN rooms o ON o.room_nid = m.room_nid
+           JOIN state_log l ON l.room_nid = m.room_nid AND l.epoch = o.epoch AND l.ver = m.pos
+                           AND l.event_nid = m.event_nid
+           WHERE m.user_id = $1 AND m.membership IN (4, 5) AND m.sender <> $1""",
+        user_id,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def local_memberships_in(r: Reader, room_nid: int) -> dict[str, str]:
     """The memberships of every local user who has to do with a room, by user id."""
     rows = await r.fetch("SELECT user_id, membership FROM local_memberships WHERE room_nid = $1", room_nid)

@@ -9,11 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from homeserver.rooms.announcement import NewEvents
 
 K = TypeVar("K")
+
+
+class Listener(Protocol):
+    """Whoever is told that there is news; returns at once."""
+
+    def wake(self) -> bool:
+        """There is news; whether somebody slept."""
+        ...
+
+    def give_up(self) -> None:
+        """There will be no news: the server stops."""
+        ...
+
+    def dismiss(self, refusal: Callable[[], Exception]) -> None:
+        """There will be no news for this user."""
+        ...
 
 
 class Waiter:
@@ -94,8 +110,8 @@ class Notifier:
         self.news_listeners: list[Callable[[], None]] = []
         #: Nobody is kept waiting any more.
         self.closing = False
-        self._by_user: dict[str, set[Waiter]] = {}
-        self._by_room: dict[int, set[Waiter]] = {}
+        self._by_user: dict[str, set[Listener]] = {}
+        self._by_room: dict[int, set[Listener]] = {}
 
     def announce_events(self, news: NewEvents) -> None:
         """Room events are on disk: the write path's ``Announce``."""
@@ -139,20 +155,20 @@ class Notifier:
         """A waiter for a user who is in these rooms; nothing is registered until it is entered."""
         return Waiter(self, user_id, rooms)
 
-    def add(self, waiter: Waiter, user_id: str, rooms: Iterable[int]) -> None:
+    def add(self, waiter: Listener, user_id: str, rooms: Iterable[int]) -> None:
         """Register a waiter."""
         self._by_user.setdefault(user_id, set()).add(waiter)
         for room in rooms:
             self._by_room.setdefault(room, set()).add(waiter)
 
-    def remove(self, waiter: Waiter, user_id: str, rooms: Iterable[int]) -> None:
+    def remove(self, waiter: Listener, user_id: str, rooms: Iterable[int]) -> None:
         """Take a waiter out again."""
         _discard(self._by_user, user_id, waiter)
         for room in rooms:
             _discard(self._by_room, room, waiter)
 
 
-def _discard(waiters: dict[K, set[Waiter]], key: K, waiter: Waiter) -> None:
+def _discard(waiters: dict[K, set[Listener]], key: K, waiter: Listener) -> None:
     waiting = waiters.get(key)
     if waiting is not None:
         waiting.discard(waiter)

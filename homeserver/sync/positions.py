@@ -34,7 +34,11 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> SyncToken:
-        """Read a token; raises ``M_INVALID_PARAM`` for anything this server never gave out."""
+        """Read a token; raises ``M_INVALID_PARAM`` for anything this server never gave out.
+
+        A position of sliding sync is a token with a connection's mark behind it.
+        """
+        text = text.partition("~")[0]
         version, *numbers = text.split("_")
         if version != _VERSION or len(numbers) not in {2, 3}:
             raise invalid_param("Unknown token")

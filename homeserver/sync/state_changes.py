@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from homeserver.protocol.events import StateKey
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.partial import members_cited_by
 from homeserver.rooms.room import MEMBER, Room
@@ -53,6 +54,14 @@ class StateChanges:
         values = _values_at(log, start) | _values_after(log, start, told)
         names = await self._keys.names([change.key_nid for change in log])
         return Changes(await self._load(values.values()), any(key[0] == MEMBER for key in names.values()))
+
+    async def after(self, room: Room, since: int, upto: int) -> dict[StateKey, StoredEvent | None]:
+        """What changed in ``(since, upto]``, as it is at ``upto``; ``None`` for what is no more."""
+        log = await self._log(room, since, upto)
+        values = {change.key_nid: change.event_nid for change in log}
+        names = await self._keys.names(list(values))
+        events = await self._events.by_nids([nid for nid in values.values() if nid != NO_EVENT])
+        return {names[key_nid]: events.get(nid) for key_nid, nid in values.items()}
 
     async def whole(
         self, room: Room, start: int, upto: int, told: Collection[int], *, members: bool

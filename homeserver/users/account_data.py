@@ -2,7 +2,7 @@
 
 Every change has a stream position and is announced once it is stored.  Which types
 clients may not write themselves is the API's concern.  Specification: client-server
-API, "Client Config" and "Room Tagging".
+API, "Client Config" and "Room Tagging"; MSC3391 for deletion.
 """
 
 from __future__ import annotations
@@ -45,14 +45,17 @@ class AccountData:
         self._announce = announce
 
     async def content(self, user_id: str, type_: str, room_id: str = GLOBAL) -> dict[str, Any] | None:
-        """The content of one type, globally or for a room; ``None`` where nothing is kept."""
+        """The content of one type, globally or for a room; ``None`` where nothing is kept, or ``{}``."""
         text = await account_data.content(self._db.read, user_id, room_id, type_)
-        return None if text is None else _object(text)
+        return None if text is None or text == account_data.DELETED else _object(text)
 
     async def set_content(
         self, user_id: str, type_: str, content: dict[str, Any], room_id: str = GLOBAL
     ) -> None:
-        """Keep ``content``; ``M_INVALID_PARAM`` for types longer than 255 bytes."""
+        """Keep ``content``; ``M_INVALID_PARAM`` for types longer than 255 bytes.
+
+        ``{}`` is as good as deleted, and announced like any content: clients wait to see what they set.
+        """
         _check_name(type_, "an account data type")
         text = orjson.dumps(content).decode()
         pos = self._positions.next()
@@ -60,6 +63,11 @@ class AccountData:
             lambda tx: account_data.set_content(tx, user_id, room_id, type_, content_json=text, pos=pos)
         )
         self._announce(pos, user_id)
+
+    async def delete(self, user_id: str, type_: str, room_id: str = GLOBAL) -> None:
+        """Keep one type no more, if it is kept (MSC3391)."""
+        if await self.content(user_id, type_, room_id) is not None:
+            await self.set_content(user_id, type_, {}, room_id)
 
     async def change(
         self,

@@ -19,6 +19,7 @@ from homeserver.storage import (
     account_data,
     filters,
     key_backup,
+    profile_changes,
     profiles,
     pushers,
     registration_tokens,
@@ -196,6 +197,7 @@ class Accounts:
         async def end(tx: Transaction) -> None:
             await users.deactivate(tx, user_id)
             await profiles.remove_all(tx, user_id)
+            await profile_changes.forget(tx, user_id)
             await third_party_ids.remove_all(tx, user_id)
             await pushers.remove_all(tx, user_id)
             if erase:

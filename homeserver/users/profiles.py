@@ -7,7 +7,7 @@ client-server API, "Profiles".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -15,7 +15,7 @@ import orjson
 from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME, MAX_NAME_BYTES, is_field_name
-from homeserver.storage import profiles, users
+from homeserver.storage import profile_changes, profiles, users
 from homeserver.storage.database import Database, Transaction
 
 #: The whole profile as JSON stays below this, in bytes.
@@ -48,19 +48,34 @@ class UserProvider(Protocol):
         ...
 
 
+class Positions(Protocol):
+    """Hands out stream positions."""
+
+    def next(self) -> int:
+        """The next position; what is written at it must be queued before anything is awaited."""
+        ...
+
+
 class Profiles:
-    """The profiles of this server's users, and the way to everybody else's."""
+    """The profiles of this server's users, and the way to everybody else's.
+
+    ``announce(pos, user_id)`` is called after each change is stored at stream position ``pos``.
+    """
 
     def __init__(
         self,
         db: Database,
         server_name: str,
+        positions: Positions,
+        announce: Callable[[int, str], Awaitable[None]],
         *,
         memberships: MembershipUpdater | None = None,
         remote: RemoteProfiles | None = None,
     ) -> None:
         self._db = db
         self._server_name = server_name
+        self._positions = positions
+        self._announce = announce
         #: Where changes are passed on to; may be set once the parts that need each other exist.
         self.memberships = memberships
         self.remote = remote
@@ -118,20 +133,32 @@ class Profiles:
             await self.remove_field(user_id, field)
             return
         text = orjson.dumps(value).decode()
+        pos = self._positions.next()
 
         async def store(tx: Transaction) -> None:
             others = await profiles.fields(tx, user_id)
             if _size({**others, field: text}) > _MAX_PROFILE_BYTES:
                 raise MatrixError(400, "M_PROFILE_TOO_LARGE", "A profile has at most 64 KiB")
             await profiles.set_field(tx, user_id, field, text)
+            await profile_changes.note(tx, user_id, field, pos)
 
         await self._db.write(store)
+        await self._announce(pos, user_id)
         await self._pass_on(user_id, field)
 
     async def remove_field(self, user_id: str, field: str) -> None:
         """Remove one field, if it is there.  Raises as ``set_field`` for its name."""
         check_field_name(field)
-        if await self._db.write(lambda tx: profiles.remove_field(tx, user_id, field)):
+        pos = self._positions.next()
+
+        async def remove(tx: Transaction) -> bool:
+            was_there = await profiles.remove_field(tx, user_id, field)
+            if was_there:
+                await profile_changes.note_removed(tx, user_id, field, pos)
+            return was_there
+
+        if await self._db.write(remove):
+            await self._announce(pos, user_id)
             await self._pass_on(user_id, field)
 
     async def _pass_on(self, user_id: str, field: str) -> None:

@@ -88,7 +88,14 @@ class AccountServer:
         allow_guests: bool = False,
     ) -> None:
         told: dict[str, Any] = (
-            {"ways": config.login, "support": config.support, "turn": config.turn} if config else {}
+            {
+                "ways": config.login,
+                "support": config.support,
+                "turn": config.turn,
+                "rendezvous": config.rendezvous,
+            }
+            if config
+            else {}
         )
         self._settings = Settings(
             public_base_url="https://a.org", registration_secret=registration_secret, **told
@@ -209,13 +216,16 @@ async def account_server(
     bridges: Sequence[AppServiceRegistration] = (),
     http: Http | None = None,
     rate_limiter: RateLimiter | None = None,
+    keep_redacted_ms: int = 0,
 ) -> AsyncIterator[AccountServer]:
     """A running server; ``config`` says how people register and are reached, in place of ``mode``.
 
     ``bridges`` are the application services it knows, reached by ``http``.
     """
     clock = FakeClock()
-    core = await open_core(db, clock, "a.org", generate_signing_key("a_test"))
+    core = await open_core(
+        db, clock, "a.org", generate_signing_key("a_test"), keep_redacted_ms=keep_redacted_ms
+    )
     registration = (
         Registration(db, clock, mode, tokens) if config is None else registration_policy(core, config)
     )

@@ -66,9 +66,11 @@ async def nobody(*_: object) -> str:
 
 
 @asynccontextmanager
-async def room_server(db: Database, *, presence: bool = False) -> AsyncIterator[RoomServer]:
+async def room_server(
+    db: Database, *, presence: bool = False, keep_redacted_ms: int = 0
+) -> AsyncIterator[RoomServer]:
     """A running server."""
-    server = RoomServer(await SyncServer.open(db, presence=presence))
+    server = RoomServer(await SyncServer.open(db, presence=presence, keep_redacted_ms=keep_redacted_ms))
     dispatcher = Dispatcher(
         server.sync_server.routes(),
         authenticate_user=believe,

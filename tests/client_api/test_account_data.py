@@ -29,6 +29,61 @@ async def test_a_room_has_account_data_of_its_own(server: AccountServer) -> None
     assert await server.refused("GET", f"{ROOM}/account_data/x", token=token) == (404, "M_NOT_FOUND")
 
 
+UNSTABLE = "/_matrix/client/unstable/org.matrix.msc3391"
+
+
+@pytest.mark.parametrize("place", [USER, ROOM])
+@pytest.mark.parametrize("deletes", ["DELETE", "PUT"])
+async def test_deleted_account_data_is_gone(server: AccountServer, place: str, deletes: str) -> None:
+    token = await server.user("alice")
+    path = f"{place}/account_data/org.example"
+    await server.call("PUT", path, {"a": 1}, token=token)
+    server.witness.announced.clear()
+    if deletes == "DELETE":
+        assert await server.call("DELETE", UNSTABLE + path, token=token) == (200, {})
+    else:
+        assert await server.call("PUT", path, {}, token=token) == (200, {})
+    assert await server.refused("GET", path, token=token) == (404, "M_NOT_FOUND")
+    assert server.witness.announced == ["@alice:a.org"]
+
+
+async def test_deleting_what_is_not_there_changes_nothing(server: AccountServer) -> None:
+    token = await server.user("alice")
+    path = f"{UNSTABLE}{USER}/account_data/org.example"
+    assert await server.call("DELETE", path, token=token) == (200, {})
+    assert server.witness.announced == []
+
+
+async def test_the_account_data_of_others_cannot_be_deleted(server: AccountServer) -> None:
+    token = await server.user("bob")
+    path = f"{UNSTABLE}{USER}/account_data/org.example"
+    assert await server.refused("DELETE", path, token=token) == (403, "M_FORBIDDEN")
+    assert await server.refused("DELETE", path) == (401, "M_MISSING_TOKEN")
+
+
+@pytest.mark.parametrize("place", [USER, ROOM])
+async def test_syncs_tell_of_a_deletion_once(server: AccountServer, place: str) -> None:
+    token = await server.user("alice")
+    _, room = await server.call("POST", "/createRoom", {}, token=token)
+    place = place.replace(segment("!room:a.org"), segment(room["room_id"]))
+
+    async def told(since: str | None) -> tuple[str, list[dict[str, Any]]]:
+        query = f"?since={since}" if since else ""
+        _, reply = await server.call("GET", f"/sync{query}", token=token)
+        joined = reply["rooms"].get("join", {}).get(room["room_id"], {"account_data": {"events": []}})
+        events = [*reply["account_data"]["events"], *joined["account_data"]["events"]]
+        return reply["next_batch"], [one for one in events if one["type"] == "org.example"]
+
+    await server.call("PUT", f"{place}/account_data/org.example", {"a": 1}, token=token)
+    before, events = await told(None)
+    assert events == [{"type": "org.example", "content": {"a": 1}}]
+    await server.call("DELETE", f"{UNSTABLE}{place}/account_data/org.example", token=token)
+    after, events = await told(before)
+    assert events == [{"type": "org.example", "content": {}}]
+    assert (await told(after))[1] == []
+    assert (await told(None))[1] == []
+
+
 @pytest.mark.parametrize("type_", ["m.fully_read", "m.push_rules"])
 @pytest.mark.parametrize("place", [USER, ROOM])
 async def test_types_the_server_manages_cannot_be_written(
@@ -37,6 +92,7 @@ async def test_types_the_server_manages_cannot_be_written(
     token = await server.user("alice")
     path = f"{place}/account_data/{type_}"
     assert await server.refused("PUT", path, {}, token=token) == (405, "M_BAD_JSON")
+    assert await server.refused("DELETE", UNSTABLE + path, token=token) == (405, "M_BAD_JSON")
 
 
 async def test_account_data_that_is_refused(server: AccountServer) -> None:

@@ -175,10 +175,16 @@ class SyncServer:
 
     @classmethod
     async def open(
-        cls, db: Database, *, presence: bool = False, lifetimes: Lifetimes | None = None
+        cls,
+        db: Database,
+        *,
+        presence: bool = False,
+        lifetimes: Lifetimes | None = None,
+        keep_redacted_ms: int = 0,
     ) -> SyncServer:
         """A server over ``db``; opened again over the same database it is the server after a restart."""
-        return cls(await World.open(db, lifetimes=lifetimes), presence=presence)
+        world = await World.open(db, lifetimes=lifetimes, keep_redacted_ms=keep_redacted_ms)
+        return cls(world, presence=presence)
 
     def routes(self) -> list[Route]:
         """The client-server API."""
