@@ -14,6 +14,6 @@ class Rendezvous:
 
     enabled: bool = True
     #: Whether also those may begin one who are not logged in, as new devices do that show a QR code.
-    public: bool = False
+    public: bool = True
     #: How long one lives, in seconds.
     lifetime: Annotated[float, number(float, 60, 300)] = 300.0

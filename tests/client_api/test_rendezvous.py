@@ -21,11 +21,16 @@ TEXT = {"Content-Type": "text/plain"}
 
 
 @pytest.fixture
-async def public(sqlite_database: Database) -> AsyncIterator[AccountServer]:
-    """A server where everybody may begin a session."""
-    async with account_server(
-        sqlite_database, config=configured(rendezvous=Rendezvous(public=True))
-    ) as running:
+async def public(server: AccountServer) -> AccountServer:
+    """A server where everybody may begin a session, as they may by default."""
+    return server
+
+
+@pytest.fixture
+async def members_only(sqlite_database: Database) -> AsyncIterator[AccountServer]:
+    """A server where only its users may."""
+    config = configured(rendezvous=Rendezvous(public=False))
+    async with account_server(sqlite_database, config=config, allow_guests=True) as running:
         yield running
 
 
@@ -127,7 +132,8 @@ async def test_half_a_character_is_no_text(public: AccountServer) -> None:
     assert b"M_" in body
 
 
-async def test_only_users_begin_sessions_unless_it_is_open_to_all(server: AccountServer) -> None:
+async def test_only_users_begin_sessions_where_it_is_not_open_to_all(members_only: AccountServer) -> None:
+    server = members_only
     assert await server.call("GET", NEW) == (200, {"create_available": False})
     assert await server.refused("POST", NEW, {"data": ""}) == (403, "M_FORBIDDEN")
     token = await server.user("alice")
@@ -139,16 +145,15 @@ async def test_only_users_begin_sessions_unless_it_is_open_to_all(server: Accoun
     assert await server.refused("POST", NEW, {"data": ""}, token="wrong") == (401, "M_UNKNOWN_TOKEN")
 
 
-async def test_guests_begin_none(sqlite_database: Database) -> None:
-    async with account_server(sqlite_database, allow_guests=True) as server:
-        _, guest = await server.call("POST", "/register?kind=guest", {})
-        token = guest["access_token"]
-        assert await server.call("GET", NEW, token=token) == (200, {"create_available": False})
-        assert await server.refused("POST", NEW, {"data": ""}, token=token) == (403, "M_FORBIDDEN")
+async def test_guests_begin_none_there(members_only: AccountServer) -> None:
+    _, guest = await members_only.call("POST", "/register?kind=guest", {})
+    token = guest["access_token"]
+    assert await members_only.call("GET", NEW, token=token) == (200, {"create_available": False})
+    assert await members_only.refused("POST", NEW, {"data": ""}, token=token) == (403, "M_FORBIDDEN")
 
 
 async def test_it_can_be_switched_off(sqlite_database: Database) -> None:
-    config = configured(rendezvous=Rendezvous(enabled=False, public=True))
+    config = configured(rendezvous=Rendezvous(enabled=False))
     async with account_server(sqlite_database, config=config) as server:
         for method, path in (
             ("GET", NEW),
