@@ -20,6 +20,7 @@ SPEC_VERSIONS = (
 
 #: What is served before it is specified, and what clients ask for by the names it had before it was.
 UNSTABLE_FEATURES = {
+    "org.matrix.msc2108": True,
     "org.matrix.msc3391": True,
     "org.matrix.msc3814": True,
     "org.matrix.msc3912": True,

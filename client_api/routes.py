@@ -24,6 +24,8 @@ from client_api.filters import FilterApi
 from client_api.guests import open_to_guests
 from client_api.key_backup import KeyBackupApi
 from client_api.keys import KeysApi
+from client_api.live.event_source import EventSourceApi
+from client_api.live.web_socket import WebSocketApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
@@ -77,6 +79,8 @@ class ClientApi:
     unsubscribing: UnsubscribingApi
     sync: SyncApi
     sliding_sync: SlidingSyncApi
+    event_source: EventSourceApi
+    web_socket: WebSocketApi
     rooms: RoomsApi
     directory: DirectoryApi
     membership: MembershipApi
@@ -129,6 +133,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *account_data_deletion_rows(api.account_data),
         *rendezvous_rows(api.rendezvous, api.etag_rendezvous),
         *_sliding_sync_rows(api.sliding_sync),
+        *_live_rows(api.event_source, api.web_socket),
     ]
     return open_to_guests(rows)
 
@@ -443,6 +448,16 @@ def _contact_rows(api: ClientApi) -> list[Route]:
         Route("GET", unstable_field, profile.field, _MAYBE),
         Route("PUT", unstable_field, profile.set_field, limit="message", for_suspended=False),
         Route("DELETE", unstable_field, profile.remove_field, limit="message", for_suspended=False),
+    ]
+
+
+def _live_rows(events: EventSourceApi, socket: WebSocketApi) -> list[Route]:
+    unstable = "/_matrix/client/unstable"
+    return [
+        Route("GET", "/_matrix/client/v3/sync/sse", events.events, streams=True),
+        Route("GET", f"{unstable}/org.matrix.msc2108/sync/sse", events.events, streams=True),
+        Route("GET", "/_matrix/client/v3/stream", socket.stream, streams=True),
+        Route("GET", f"{unstable}/stream", socket.stream, streams=True),
     ]
 
 

@@ -18,29 +18,25 @@ from homeserver.web import Reply, Request
 _MAX_TIMEOUT_MS = 120_000
 
 
-class SyncApi:
-    """The endpoint clients live on."""
+class SyncParameters:
+    """Reads what is asked of ``/sync``, over whatever transport."""
 
-    def __init__(self, db: Database, sync: Sync) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._sync = sync
 
-    async def sync(self, request: Request) -> Reply:
-        """``GET /sync``."""
+    async def read(self, request: Request, since: str | None) -> SyncRequest:
+        """What a request with a token asks for; ``M_INVALID_PARAM`` for what it cannot."""
         requester = request.requester
-        since = request.query.get("since")
         presence = request.query_choice("set_presence", "online", STATES)
-        return await self._sync.wait_and_collect(
-            SyncRequest(
-                user_id=requester.user_id,
-                device_id=requester.device_id,
-                filter=await self._filter(requester.user_id, request.query.get("filter")),
-                since=SyncToken.parse(since) if since else None,
-                full_state=request.query_bool("full_state"),
-                set_presence=next(state for state in STATES if state == presence),
-                timeout_ms=request.query_int("timeout", 0, maximum=_MAX_TIMEOUT_MS),
-                use_state_after=request.query_bool("use_state_after"),
-            )
+        return SyncRequest(
+            user_id=requester.user_id,
+            device_id=requester.device_id,
+            filter=await self._filter(requester.user_id, request.query.get("filter")),
+            since=SyncToken.parse(since) if since else None,
+            full_state=request.query_bool("full_state"),
+            set_presence=next(state for state in STATES if state == presence),
+            timeout_ms=request.query_int("timeout", 0, maximum=_MAX_TIMEOUT_MS),
+            use_state_after=request.query_bool("use_state_after"),
         )
 
     async def _filter(self, user_id: str, text: str | None) -> Filter:
@@ -55,3 +51,16 @@ class SyncApi:
         if definition is None:
             raise invalid_param("There is no such filter")
         return Filter.parse(orjson.loads(definition))
+
+
+class SyncApi:
+    """The endpoint clients live on."""
+
+    def __init__(self, parameters: SyncParameters, sync: Sync) -> None:
+        self._parameters = parameters
+        self._sync = sync
+
+    async def sync(self, request: Request) -> Reply:
+        """``GET /sync``."""
+        asked = await self._parameters.read(request, request.query.get("since"))
+        return await self._sync.wait_and_collect(asked)

@@ -20,6 +20,9 @@ from client_api.fallback import FallbackApi
 from client_api.filters import FilterApi
 from client_api.key_backup import KeyBackupApi
 from client_api.keys import KeysApi
+from client_api.live.event_source import EventSourceApi
+from client_api.live.streaming import Streaming
+from client_api.live.web_socket import WebSocketApi
 from client_api.media import MediaApi
 from client_api.membership import MembershipApi
 from client_api.messages import MessagesApi
@@ -42,7 +45,7 @@ from client_api.shared_secret import SharedSecretApi
 from client_api.sliding_sync import SlidingSyncApi
 from client_api.spaces import SpacesApi
 from client_api.sso import SsoApi
-from client_api.sync import SyncApi
+from client_api.sync import SyncApi, SyncParameters
 from client_api.third_party import ThirdPartyApi
 from client_api.third_party_ids import ThirdPartyIdApi
 from client_api.to_device import ToDeviceApi
@@ -60,6 +63,8 @@ from homeserver.e2e.dehydration import DehydratedDevices
 from homeserver.encryption import Encryption
 from homeserver.ephemeral import Ephemeral
 from homeserver.finding import Finding
+from homeserver.live import LiveStreams
+from homeserver.origins import Origins
 from homeserver.people import People
 from homeserver.previews.url_previews import UrlPreviews
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
@@ -98,6 +103,8 @@ class Settings:
     support: Support | None = None
     turn: Turn = field(default_factory=Turn)
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
+    live: LiveStreams = field(default_factory=LiveStreams)
+    origins: Origins = field(default_factory=Origins)
 
 
 def wire_client_api(
@@ -124,6 +131,8 @@ def wire_client_api(
     identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
     services = application_services.services
+    parameters = SyncParameters(core.db)
+    streaming = Streaming(parameters, reading.follow, settings.live, settings.origins)
     sso = SsoApi(sign_on, base_url_of(settings.public_base_url, core.server_name))
     return ClientApi(
         discovery=_discovery(core, settings, identifiers, contacts),
@@ -140,8 +149,10 @@ def wire_client_api(
         push_rules=PushRulesApi(people.push_rules),
         pushers=PushersApi(pushers, reading.notifications),
         unsubscribing=UnsubscribingApi(unsubscribing),
-        sync=SyncApi(core.db, reading.sync),
+        sync=SyncApi(parameters, reading.sync),
         sliding_sync=SlidingSyncApi(wire_sliding(core, ephemeral, reading, [_profile_news(core, reading)])),
+        event_source=EventSourceApi(streaming),
+        web_socket=WebSocketApi(streaming),
         rooms=_rooms(core, actions, services),
         directory=DirectoryApi(actions.directory, services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),

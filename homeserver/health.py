@@ -7,6 +7,8 @@ has the counters in Prometheus' text format.  Neither says anything about people
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from functools import partial
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
@@ -14,6 +16,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from homeserver.live import TRANSPORTS
 from homeserver.rooms.announcement import NewEvents
 from homeserver.storage import health as health_storage
 from homeserver.storage.database import Database
@@ -50,6 +53,14 @@ class Metrics:
             "How late the event loop was at its latest check",
             registry=self.registry,
         )
+
+    def watch_live_streams(self, open_streams: Mapping[str, int]) -> None:
+        """Show how many streams are open, by transport."""
+        gauge = Gauge(
+            "inglenook_live_streams", "Open streams to clients", ["transport"], registry=self.registry
+        )
+        for transport in TRANSPORTS:
+            gauge.labels(transport).set_function(partial(_number, open_streams, transport))
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -100,3 +111,7 @@ class Health:
     async def metrics(self, _: Request) -> Reply:
         """All counters."""
         return Text(generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST)
+
+
+def _number(counts: Mapping[str, int], key: str) -> float:
+    return counts.get(key, 0)

@@ -48,6 +48,8 @@ from homeserver.ephemeral import Ephemeral, wire_ephemeral
 from homeserver.expiring import start_expiring, start_related_redactions
 from homeserver.finding import Finding, wire_finding
 from homeserver.health import Health, Metrics
+from homeserver.live import LiveStreams
+from homeserver.origins import Origins
 from homeserver.people import People, wire_people
 from homeserver.previews.url_previews import UrlPreviews
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -105,8 +107,10 @@ class Server:
             limiter = _rate_limiter(config, core.clock)
             parts = await _wire(config, core, opened)
             health = Health(core.db, metrics)
+            live = LiveStreams(config.live)
+            metrics.watch_live_streams(live.by_transport)
             tables = {
-                "client": _for_clients(config, core, parts),
+                "client": _for_clients(config, core, parts, live),
                 "federation": await _for_servers(config, core, parts, opened),
                 "health": health.health_routes(),
                 "metrics": health.metrics_routes(),
@@ -267,6 +271,7 @@ def _dispatcher(
         observe=metrics.observe_request,
         is_unlimited=parts.services.services.is_unlimited,
         note_use=parts.people.last_seen.note,
+        origins=Origins(config.cors.allowed_origins),
     )
 
 
@@ -399,7 +404,7 @@ def _rooms(
     return _RoomParts(actions, reading, finding, contacts)
 
 
-def _for_clients(config: Config, core: Core, parts: _Parts) -> list[Route]:
+def _for_clients(config: Config, core: Core, parts: _Parts, live: LiveStreams) -> list[Route]:
     """The client-server API."""
     base_url, http = base_url_of(config.public_base_url, config.server_name), parts.ways_out.own
     api = wire_client_api(
@@ -422,6 +427,8 @@ def _for_clients(config: Config, core: Core, parts: _Parts) -> list[Route]:
             support=config.support,
             turn=config.turn,
             rendezvous=config.rendezvous,
+            live=live,
+            origins=Origins(config.cors.allowed_origins),
         ),
         unsubscribing=None if parts.push_mail is None else parts.push_mail.unsubscribing,
         sign_on=wire_single_sign_on(core, parts.people, config.sso, http, base_url=base_url),

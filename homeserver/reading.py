@@ -16,6 +16,7 @@ from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
 from homeserver.sync.event_stream import EventStream
+from homeserver.sync.follow import Follow
 from homeserver.sync.initial_sync import InitialSync
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
@@ -46,6 +47,7 @@ class Reading:
     unread: Unread
     notifications: Notifications
     sync: Sync
+    follow: Follow
     event_stream: EventStream
     initial_sync: InitialSync
 
@@ -82,6 +84,8 @@ def wire_reading(
         notices=notices,
     )
     stream = _event_stream(core, shown, ephemeral)
+    lazy_members = LazyMembers()
+    sync = _sync(core, shown, unread, push_rules, ephemeral, encryption=encryption, lazy_members=lazy_members)
     return Reading(
         visibility=shown.visibility,
         ignored=shown.ignored,
@@ -94,7 +98,14 @@ def wire_reading(
         notices=notices,
         unread=unread,
         notifications=_notifications(core, shown, notices, unread),
-        sync=_sync(core, shown, unread, push_rules, ephemeral, encryption=encryption),
+        sync=sync,
+        follow=Follow(
+            collect=sync.collect,
+            memberships=shown.memberships,
+            presence=ephemeral.presence,
+            lazy_members=lazy_members,
+            notifier=core.notifier,
+        ),
         event_stream=stream,
         initial_sync=_initial_sync(core, shown, ephemeral, stream),
     )
@@ -157,8 +168,8 @@ def _sync(
     ephemeral: Ephemeral,
     *,
     encryption: Encryption,
+    lazy_members: LazyMembers,
 ) -> Sync:
-    lazy_members = LazyMembers()
     sections = RoomSections(
         db=core.db,
         visibility=shown.visibility,

@@ -26,35 +26,26 @@ from aiohttp import ClientError, web
 from homeserver.bodies import T, decode_object, decode_struct
 from homeserver.errors import (
     MatrixError,
-    RemoteError,
-    bad_json,
     guest_access_forbidden,
     invalid_param,
     missing_param,
     user_locked,
     user_suspended,
 )
-from homeserver.protocol.auth_rules import NotAllowed, NotAllowedToAnybody
+from homeserver.origins import Origins
 from homeserver.queries import parse_query
 from homeserver.ratelimit import RateLimiter
+from homeserver.refusals import internal_error, refusal_of
 from homeserver.routing import Router
 from homeserver.users.requester import Requester
 
 log = structlog.get_logger(__name__)
 _level = logging.getLogger(__name__)
 
-#: Sent with every reply; handlers that prepare a stream of their own add them too.
-CORS_HEADERS: Mapping[str, str] = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": ", ".join(
-        ("X-Requested-With", "Content-Type", "Authorization", "Date", "If-Match", "If-None-Match")
-    ),
-}
 #: Told of every answered request: method, the route's path, status and seconds.
 Observe: TypeAlias = Callable[[str, str, int, float], None]
 
-_JSON_HEADERS = {**CORS_HEADERS, "Content-Type": "application/json", "Cache-Control": "no-store"}
+_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 #: How long the next piece of a body may take to arrive, in seconds.
 _BODY_PATIENCE = 60.0
@@ -113,8 +104,8 @@ Reply: TypeAlias = "dict[str, Any] | Json | Text | Stream | web.StreamResponse"
 class Request:
     """A request on its way to a handler."""
 
-    __slots__ = ("_http", "_max_body", "_origin", "_query", "_requester", "body", "headers", "method",
-                 "params", "path", "remote_ip")  # fmt: skip
+    __slots__ = ("_dispatcher", "_http", "_max_body", "_origin", "_query", "_requester", "body", "headers",
+                 "method", "params", "path", "remote_ip")  # fmt: skip
 
     def __init__(
         self,
@@ -125,8 +116,10 @@ class Request:
         query: Mapping[str, list[str]],
         remote_ip: str,
         max_body: int,
+        dispatcher: Dispatcher,
     ) -> None:
         self._http = http
+        self._dispatcher = dispatcher
         self._query = query
         self._max_body = max_body
         self._requester: Requester | None = None
@@ -163,6 +156,27 @@ class Request:
         if self._origin is None:
             raise LookupError("this request was not made by a server")
         return self._origin
+
+    @property
+    def max_body(self) -> int:
+        """The most bytes that one body, or one message in its place, may have."""
+        return self._max_body
+
+    @property
+    def cors_headers(self) -> Mapping[str, str]:
+        """For handlers that prepare a stream of their own."""
+        return self._dispatcher.cors_headers(self._http)
+
+    async def check_caller(self) -> Requester:
+        """Who is asking, as of now; raises what the request would be refused with if it came now."""
+        return await self._dispatcher.check_caller(self)
+
+    async def ask(self, method: str, path: str, body: bytes) -> Reply:
+        """The reply to a request that comes inside this one, by the same caller.
+
+        It is admitted, limited and counted like one that came by itself; raises what it is refused with.
+        """
+        return await self._dispatcher.ask(self, method, path, body)
 
     @property
     def query(self) -> dict[str, str]:
@@ -282,7 +296,7 @@ class Dispatcher:
     name; both raise ``MatrixError`` to refuse.  ``trust_forwarded_for`` believes the last
     entry of ``X-Forwarded-For``: only behind a reverse proxy that writes it.  ``observe`` is
     told of every answer, ``note_use(requester, ip, user_agent)`` of every user who is admitted;
-    ``is_unlimited`` names clients that no rate limit is for.
+    ``is_unlimited`` names clients that no rate limit is for; ``origins`` are those of web pages.
     ``ValueError`` for a table that contradicts itself or names an unknown rate limit.
     """
 
@@ -298,6 +312,7 @@ class Dispatcher:
         observe: Observe | None = None,
         is_unlimited: IsUnlimited | None = None,
         note_use: NoteUse = _nobody_notes,
+        origins: Origins | None = None,
     ) -> None:
         table = list(routes)
         for route in table:
@@ -312,6 +327,7 @@ class Dispatcher:
         self._observe = observe
         self._is_unlimited = is_unlimited
         self._note_use = note_use
+        self._origins = origins or Origins()
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong becomes a reply."""
@@ -319,7 +335,7 @@ class Dispatcher:
         path, _, raw_query = _origin_form(http).partition("?")
         if http.method == "OPTIONS":
             _log_access(http, path, 200, started, None)
-            return web.Response(headers=CORS_HEADERS)
+            return web.Response(headers=self.cors_headers(http))
         route: Route | None = None
         request: Request | None = None
         refusal: Exception | None = None
@@ -333,15 +349,17 @@ class Dispatcher:
                 query=parse_query(raw_query),
                 remote_ip=self._remote_ip(http),
                 max_body=self._max_body if route.max_body is None else route.max_body,
+                dispatcher=self,
             )
             reply = await self._answer(route, request)
-            response = await _sent(http, reply) if isinstance(reply, Stream) else _response(reply)
+            cors = self.cors_headers(http)
+            response = await _sent(http, reply, cors) if isinstance(reply, Stream) else _response(reply, cors)
         except asyncio.CancelledError:
             _log_access(http, path, _CLIENT_CLOSED_REQUEST, started, request)
             raise
         except Exception as error:
             refusal = error
-            response = _error_response(error, http, path)
+            response = _error_response(error, http, path, self.cors_headers(http))
             cut_off = http.writer.output_size > 0
         _log_access(http, path, response.status, started, request, refusal=refusal)
         if self._observe is not None:
@@ -373,17 +391,54 @@ class Dispatcher:
             route.access is Access.USER_OR_NOBODY and has_access_token(request.headers, request.query)
         )
         if wants_user:
-            requester = await self._authenticate_user(request.headers, request.query)
-            if requester.is_locked and not route.for_locked:
-                raise user_locked()
-            if requester.is_suspended and not route.for_suspended:
-                raise user_suspended()
-            if requester.is_guest and route.access is Access.USER and not route.guests:
-                raise guest_access_forbidden("Guests may not do this")
-            request._requester = requester
+            request._requester = requester = await self._user(route, request)
             self._note_use(requester, request.remote_ip, request.headers.get("User-Agent"))
         if self._is_unlimited is None or not self._is_unlimited(request.headers, request.query):
             self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
+
+    async def _user(self, route: Route, request: Request) -> Requester:
+        requester = await self._authenticate_user(request.headers, request.query)
+        if requester.is_locked and not route.for_locked:
+            raise user_locked()
+        if requester.is_suspended and not route.for_suspended:
+            raise user_suspended()
+        if requester.is_guest and route.access is Access.USER and not route.guests:
+            raise guest_access_forbidden("Guests may not do this")
+        return requester
+
+    def cors_headers(self, http: web.BaseRequest) -> Mapping[str, str]:
+        """What tells a browser whether the page that asks may see the answer."""
+        return self._origins.headers(http.headers.get("Origin"))
+
+    async def check_caller(self, request: Request) -> Requester:
+        """See ``Request.check_caller``."""
+        route, _ = self._router.find(request.method, request.path)
+        return await self._user(route, request)
+
+    async def ask(self, outer: Request, method: str, path: str, body: bytes) -> Reply:
+        """See ``Request.ask``."""
+        started = time.perf_counter()
+        route, params = self._router.find(method, path)
+        request = Request(
+            outer.http,
+            path=path,
+            params=params,
+            query=outer._query,
+            remote_ip=outer.remote_ip,
+            max_body=outer.max_body,
+            dispatcher=self,
+        )
+        request.method, request.body = method, body
+        status = 200
+        try:
+            await self._admit_client(route, request)
+            return await route.handler(request)
+        except Exception as error:
+            status = (refusal_of(error) or internal_error()).status
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe(method, route.path, status, time.perf_counter() - started)
 
     def _check_limit(self, route: Route, key: str) -> None:
         if route.limit is not None:
@@ -417,9 +472,9 @@ def _too_large(bound: int) -> MatrixError:
     return MatrixError(413, "M_TOO_LARGE", f"The body is larger than {bound} bytes")
 
 
-async def _sent(http: web.BaseRequest, reply: Stream) -> web.StreamResponse:
+async def _sent(http: web.BaseRequest, reply: Stream, cors: Mapping[str, str]) -> web.StreamResponse:
     """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
-    response = web.StreamResponse(status=reply.status, headers={**CORS_HEADERS, **reply.headers})
+    response = web.StreamResponse(status=reply.status, headers={**cors, **reply.headers})
     if reply.status != 304 and reply.length is not None:
         response.content_length = reply.length
     async with aclosing(reply.pieces) as pieces:
@@ -442,20 +497,24 @@ async def _sent(http: web.BaseRequest, reply: Stream) -> web.StreamResponse:
     return response
 
 
-def _response(reply: dict[str, Any] | Json | Text | web.StreamResponse) -> web.StreamResponse:
+def _response(
+    reply: dict[str, Any] | Json | Text | web.StreamResponse, cors: Mapping[str, str]
+) -> web.StreamResponse:
     if isinstance(reply, dict):
-        return web.Response(body=orjson.dumps(reply), headers=_JSON_HEADERS)
+        return web.Response(body=orjson.dumps(reply), headers={**cors, **_JSON_HEADERS})
     if isinstance(reply, Json):
-        return web.Response(body=reply.body, status=reply.status, headers=_JSON_HEADERS)
+        return web.Response(body=reply.body, status=reply.status, headers={**cors, **_JSON_HEADERS})
     if isinstance(reply, Text):
-        return web.Response(body=reply.body, headers={**CORS_HEADERS, "Content-Type": reply.content_type})
+        return web.Response(body=reply.body, headers={**cors, "Content-Type": reply.content_type})
     if not reply.prepared:
-        for name, value in CORS_HEADERS.items():
+        for name, value in cors.items():
             reply.headers.setdefault(name, value)
     return reply
 
 
-def _error_response(error: Exception, http: web.BaseRequest, path: str) -> web.StreamResponse:
+def _error_response(
+    error: Exception, http: web.BaseRequest, path: str, cors: Mapping[str, str]
+) -> web.StreamResponse:
     """The reply that says what went wrong, and the log line when it was a bug of ours."""
     disconnected = isinstance(error, ConnectionError | ClientError | web.RequestPayloadError)
     if disconnected and (http.transport is None or http.transport.is_closing()):
@@ -463,36 +522,18 @@ def _error_response(error: Exception, http: web.BaseRequest, path: str) -> web.S
     answer = _as_matrix_error(error)
     if answer is None:
         log.error("request failed", method=http.method, path=path, exc_info=error)
-        answer = MatrixError(500, "M_UNKNOWN", "Internal server error")
-    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=_JSON_HEADERS)
+        answer = internal_error()
+    headers = {**cors, **_JSON_HEADERS}
+    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=headers)
     if answer.status == 429 and "retry_after_ms" in answer.fields:
         response.headers["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
     return response
 
 
 def _as_matrix_error(error: Exception) -> MatrixError | None:
-    if isinstance(error, MatrixError):
-        return error
-    if isinstance(error, NotAllowedToAnybody):
-        return bad_json(str(error))
-    if isinstance(error, NotAllowed):
-        return MatrixError(403, "M_FORBIDDEN", str(error))
-    if isinstance(error, RemoteError):
-        return _blaming_the_peer(error)
     if isinstance(error, web.RequestPayloadError):
         return MatrixError(400, "M_NOT_JSON", "The body could not be read")
-    return None
-
-
-def _blaming_the_peer(error: RemoteError) -> MatrixError:
-    """A peer's refusal is passed on; its failure is a bad gateway, its silence a timeout.
-
-    A peer's 401 concerns our signature, and would log the client out if it were passed on.
-    """
-    refused = error.status is not None and 400 <= error.status < 500 and error.status != 401
-    if refused and error.errcode and error.errcode != "M_UNRECOGNIZED":
-        return MatrixError(error.status or 502, error.errcode, error.message)
-    return MatrixError(502 if error.reachable or not error.transient else 504, "M_UNKNOWN", str(error))
+    return refusal_of(error)
 
 
 def _log_access(

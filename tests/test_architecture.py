@@ -28,8 +28,11 @@ COMMON = (
     "homeserver.addresses",
     "homeserver.bodies",
     "homeserver.egress",
+    "homeserver.live",
+    "homeserver.origins",
     "homeserver.queries",
     "homeserver.ratelimit",
+    "homeserver.refusals",
     "homeserver.routing",
     "homeserver.web",
 )

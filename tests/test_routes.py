@@ -80,6 +80,14 @@ BEYOND_THE_LIST |= {
     },
 }
 
+_LIVE = "streams that clients of MSC2108 and of the WebSockets draft know"
+BEYOND_THE_LIST |= {
+    ("GET", f"{_CLIENT}/sync/sse"): _LIVE,
+    ("GET", f"{_UNSTABLE}/org.matrix.msc2108/sync/sse"): _LIVE,
+    ("GET", f"{_CLIENT}/stream"): _LIVE,
+    ("GET", f"{_UNSTABLE}/stream"): _LIVE,
+}
+
 #: What a server cannot do without: accounts, rooms, sync.
 FOR_CLIENTS = """
 GET /.well-known/matrix/client

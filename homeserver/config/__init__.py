@@ -18,6 +18,7 @@ from homeserver.config.accounts import IdentityServers, Policy, Recaptcha
 from homeserver.config.appservices import ApplicationServices
 from homeserver.config.egress import Egress
 from homeserver.config.email import Email
+from homeserver.config.live import Cors, Live
 from homeserver.config.login import Login, Sso
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.previews import UrlPreviews
@@ -293,6 +294,8 @@ class Config:
     turn: Turn = field(default_factory=Turn)
     push: Push = field(default_factory=Push)
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
+    live: Live = field(default_factory=Live)
+    cors: Cors = field(default_factory=Cors)
     log: Log = Log()
 
     def __post_init__(self) -> None:

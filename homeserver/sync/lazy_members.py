@@ -35,6 +35,10 @@ class LazyMembers:
         known.since, known.shown = since, False
         self._devices.move_to_end((user_id, device_id))
 
+    def forget(self, user_id: str, device_id: str | None) -> None:
+        """What a device was shown may not have reached it, or it will not ask again."""
+        self._devices.pop((user_id, device_id), None)
+
     def not_sent(
         self, user_id: str, device_id: str | None, room_nid: int, members: Iterable[StoredEvent]
     ) -> list[StoredEvent]:

@@ -79,7 +79,10 @@ class Waiter:
                 timer.cancel()
         if self._refusal is not None:
             raise self._refusal()
-        return self._news.done() and self._news.result()
+        has_news = self._news.done() and self._news.result()
+        if not has_news and self._news.done():
+            self._news = asyncio.get_running_loop().create_future()  # it is still registered, and may wait on
+        return has_news
 
     def give_up(self) -> None:
         """There will be no news: the server stops."""

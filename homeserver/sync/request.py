@@ -25,6 +25,15 @@ class SyncRequest:
     set_presence: PresenceState = "online"
     timeout_ms: int = 0
     use_state_after: bool = False
+    #: One stream of several that a device may have open; ``None`` for the long polls of a device.
+    stream: str | None = None
+    #: Whether the client has shown that it has everything up to ``since``, or was merely written it.
+    has_received: bool = True
+
+    @property
+    def shown_to(self) -> tuple[str, str | None]:
+        """Who knows the members that it was shown: a device, or one stream of it."""
+        return self.user_id, self.device_id if self.stream is None else self.stream
 
     @property
     def since_pos(self) -> int:

@@ -203,7 +203,7 @@ class RoomSections:
         also: Iterable[str],
     ) -> list[StoredEvent]:
         request = reading.request
-        device = (request.user_id, request.device_id, room.nid)
+        device = (*request.shown_to, room.nid)
         told = [stored for stored in changed if stored.event.type == MEMBER]
         needed = {one.stored.event.sender for one in window.events} | set(also)
         needed -= {stored.event.state_key for stored in told}

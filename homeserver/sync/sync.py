@@ -110,7 +110,7 @@ class Sync:
             request.user_id, request.device_id, str(request.since) if request.since else None
         )
         if request.since is None or request.full_state or not request.timeout_ms:
-            return (await self._collect(request))[0]
+            return (await self.collect(request))[0]
         stays = request.set_presence != "offline"
         if stays:
             self._presence.sync_begins(request.user_id, request.device_id)
@@ -127,15 +127,15 @@ class Sync:
         rooms = await self._memberships.of(request.user_id)
         with self._notifier.waiter(request.user_id, rooms.joined) as waiter:
             while True:
-                response, has_news = await self._collect(request)
+                response, has_news = await self.collect(request)
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or self._notifier.closing:
                     return response
                 if await waiter.wait(remaining):
-                    await _let_senders_be_answered()
+                    await let_senders_be_answered()
                 waiter.reset((await self._memberships.of(request.user_id)).joined)
 
-    async def _collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
+    async def collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
         """The response as of now, and whether it tells anything."""
         pos, ephemeral = self._notifier.position, self._ephemeral.last
         rooms = await self._memberships.at(request.user_id, pos)
@@ -304,13 +304,14 @@ class Sync:
     ) -> tuple[list[orjson.Fragment], int | None]:
         """Messages for the device, and up to where when these are not all.
 
-        Those the token shows the device to have are deleted.
+        Those the token shows the device to have are deleted, but not what a stream was merely written.
         """
         if request.device_id is None:
             return [], None
         after = _to_device_position(request.since) if request.since else 0
         device = (request.user_id, request.device_id)
-        waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE)
+        told = 0 if request.has_received else after
+        waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE, after=told)
         if waiting and waiting[0][0] <= after:
             await self._to_device.received(*device, after)
             waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE)
@@ -325,7 +326,7 @@ def _to_device_position(token: SyncToken) -> int:
     return token.pos if token.to_device is None else token.to_device
 
 
-async def _let_senders_be_answered() -> None:
+async def let_senders_be_answered() -> None:
     """Let go on whoever wrote what has just been announced, up to their reply.
 
     COMPAT: matrix-js-sdk takes a message in a thread for lost that comes in a sync before

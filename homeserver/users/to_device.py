@@ -122,9 +122,11 @@ class ToDevice:
         await self._db.write(work)
         self._news.announce(pos, users=local)
 
-    async def waiting(self, user_id: str, device_id: str, upto: int, *, limit: int) -> list[tuple[int, str]]:
-        """``(pos, event JSON)`` of what waits for a device at a position, oldest first."""
-        return await storage.waiting(self._db.read, user_id, device_id, upto, limit)
+    async def waiting(
+        self, user_id: str, device_id: str, upto: int, *, limit: int, after: int = 0
+    ) -> list[tuple[int, str]]:
+        """``(pos, event JSON)`` of what waits for a device at a position, oldest first, from ``after`` on."""
+        return await storage.waiting(self._db.read, user_id, device_id, upto, limit, after=after)
 
     async def received(self, user_id: str, device_id: str, upto: int) -> None:
         """A device has everything up to a position: delete it."""

@@ -31,6 +31,8 @@ from homeserver.encryption import wire_encryption
 from homeserver.ephemeral import wire_ephemeral
 from homeserver.errors import MatrixError
 from homeserver.finding import wire_finding
+from homeserver.live import LiveStreams
+from homeserver.origins import Origins
 from homeserver.people import wire_people
 from homeserver.protocol.signing import generate_signing_key
 from homeserver.pushing import wire_pushers
@@ -93,11 +95,13 @@ class AccountServer:
                 "support": config.support,
                 "turn": config.turn,
                 "rendezvous": config.rendezvous,
+                "live": LiveStreams(config.live),
+                "origins": Origins(config.cors.allowed_origins),
             }
             if config
             else {}
         )
-        self._settings = Settings(
+        self.settings = Settings(
             public_base_url="https://a.org", registration_secret=registration_secret, **told
         )
         self.sign_on: SingleSignOn | None = None
@@ -158,7 +162,7 @@ class AccountServer:
             application_services=self.services,
             content=wire_content_repository(self.core, Media(), None),
             pushers=self.pushers,
-            settings=self._settings,
+            settings=self.settings,
             identifiers=self.identifiers,
             sign_on=self.sign_on,
             contacts=wire_contacts(
@@ -262,6 +266,7 @@ async def account_server(
             rate_limiter=rate_limiter or RateLimiter({}, server.clock, enabled=False),
             is_unlimited=server.services.services.is_unlimited,
             note_use=server.people.last_seen.note,
+            origins=server.settings.origins,
         )
         closing.push_async_callback(core.background.close)
         async with TestClient(RawTestServer(dispatcher)) as server.client:

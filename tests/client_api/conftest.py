@@ -8,6 +8,7 @@ import pytest
 
 from homeserver.storage.database import Database
 from tests.client_api.account_server import AccountServer, account_server
+from tests.client_api.live_room import LiveRoom
 from tests.client_api.person import Person
 
 
@@ -26,3 +27,9 @@ async def alice(server: AccountServer) -> Person:
 @pytest.fixture
 async def bob(server: AccountServer) -> Person:
     return await Person.arrives(server, "bob")
+
+
+@pytest.fixture
+async def live_room(server: AccountServer) -> LiveRoom:
+    """A room with Alice in it."""
+    return await LiveRoom.found(server)

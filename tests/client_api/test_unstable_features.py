@@ -19,6 +19,7 @@ V1, V3 = "/_matrix/client/v1", "/_matrix/client/v3"
 #: A route of the flag's own, which answers other than that there is no such thing.
 ROUTES = {
     "io.element.msc4388": ("GET", f"{UNSTABLE}/io.element.msc4388/rendezvous"),
+    "org.matrix.msc2108": ("GET", f"{UNSTABLE}/org.matrix.msc2108/sync/sse?since=nonsense"),
     "org.matrix.msc3391": ("DELETE", f"{UNSTABLE}/org.matrix.msc3391/user/@a:a.org/account_data/x"),
     "org.matrix.msc3814": ("GET", f"{UNSTABLE}/org.matrix.msc3814.v1/dehydrated_device"),
     "org.matrix.msc4108": ("POST", f"{UNSTABLE}/org.matrix.msc4108/rendezvous"),

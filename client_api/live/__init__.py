@@ -1,0 +1,1 @@
+"""Transports over which clients are told news instead of asking for them again and again."""
