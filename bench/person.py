@@ -12,6 +12,7 @@ from bench.connection import Connection, Unexpected
 from tests.processes import Server
 
 _API = "/_matrix/client/v3"
+_SLIDING = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _PASSWORD = "a password for the benchmark"
 
 
@@ -80,6 +81,14 @@ class Person:
         """The reply to ``/sync`` as it came."""
         target = f"{_API}/sync?timeout={wait_ms}" + (f"&since={quote(since)}" if since else "")
         return await self._connection.request("GET", target, token=self._token)
+
+    async def sliding_sync(self, pos: str = "") -> bytes:
+        """The reply to a request of sliding sync for the 20 latest rooms, as it came."""
+        required = [["m.room.create", ""], ["m.room.name", ""], ["m.room.member", "$LAZY"]]
+        window = {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": required}
+        target = f"{_SLIDING}?timeout=0" + (f"&pos={quote(pos)}" if pos else "")
+        body = {"conn_id": "bench", "lists": {"all": window}}
+        return await self._connection.request("POST", target, token=self._token, body=body)
 
     def close(self) -> None:
         """End the connection."""

@@ -30,10 +30,16 @@ class Size:
     rooms: int
     initial_syncs: int
     members: int
+    #: Of an account that looks at a window of them.
+    many_rooms: int
 
 
-FULL = Size(rounds=5, messages=320, pings=60, rooms=150, initial_syncs=2, members=5000)
-QUICK = Size(rounds=2, messages=64, pings=20, rooms=15, initial_syncs=1, members=500)
+FULL = Size(rounds=5, messages=320, pings=60, rooms=150, initial_syncs=2, members=5000, many_rooms=5000)
+QUICK = Size(rounds=2, messages=64, pings=20, rooms=15, initial_syncs=1, members=500, many_rooms=200)
+
+#: Of an account with few rooms; and with how many Synapse is compared where ours has many, as
+#: it takes too long to make as many there.
+FEW_ROOMS = 100
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,44 @@ async def initial_sync(server: Server, size: Size) -> Round:
     return one_round
 
 
+async def window_of_few(server: Server, size: Size) -> Round:
+    """Sliding sync of a person in ``FEW_ROOMS`` rooms."""
+    return await _window(server, size, FEW_ROOMS)
+
+
+async def window_of_many(server: Server, size: Size) -> Round:
+    """Sliding sync of a person in ``size.many_rooms`` rooms."""
+    return await _window(server, size, FEW_ROOMS if server.software == "synapse" else size.many_rooms)
+
+
+async def _window(server: Server, size: Size, rooms: int) -> Round:
+    """A device's first request for the 20 latest rooms, and the next one after a message in one of them."""
+    (person,) = await _people(server, 1)
+    for number in range(rooms):
+        room = await person.create_room(f"Room {number}")
+
+    async def look() -> tuple[float, float]:
+        device = await person.on_a_new_device()
+        start = time.perf_counter()
+        first = json.loads(await device.sliding_sync())
+        after_first = time.perf_counter()
+        await person.send(room, "One message")
+        sent = time.perf_counter()
+        second = json.loads(await device.sliding_sync(first["pos"]))
+        done = time.perf_counter()
+        if len(first["rooms"]) != 20 or list(second["rooms"]) != [room]:
+            raise Unexpected(f"{len(first['rooms'])} rooms in a window of 20, then {list(second['rooms'])}")
+        device.close()
+        return after_first - start, done - sent
+
+    async def one_round() -> Sample:
+        times = [await look() for _ in range(size.initial_syncs * 5)]
+        firsts = [first for first, _ in times]
+        return Sample(len(times), sum(firsts), firsts, [first + second for first, second in times])
+
+    return await _warmed(one_round)
+
+
 async def join_a_big_room(server: Server, size: Size) -> Round:
     """A person joins a room that another server has, and then asks who is in it."""
     # Configured beside the server: both are trusted by the same authority.
@@ -204,6 +248,20 @@ SCENARIOS = [
     Scenario("send_one_room", "Messages a second, 32 connections in one room", (), send_in_one_room),
     Scenario("send_to_sync", "From send to the other's /sync", (50, 95), from_send_to_sync),
     Scenario("initial_sync", "Initial sync", (50,), initial_sync),
+    Scenario(
+        "window_few",
+        f"Sliding sync of 20 rooms in an account with {FEW_ROOMS}",
+        (50,),
+        window_of_few,
+        later="with the request after a message",
+    ),
+    Scenario(
+        "window_many",
+        f"Sliding sync of 20 rooms in an account with thousands (Synapse: {FEW_ROOMS})",
+        (50,),
+        window_of_many,
+        later="with the request after a message",
+    ),
     Scenario(
         "join",
         "Joining another server's room",

@@ -21,6 +21,8 @@ FOR_GUESTS = frozenset(
         ("GET", f"{_ROOM}/members"),
         ("GET", f"{_ROOM}/initialSync"),
         ("GET", "/_matrix/client/v3/sync"),
+        ("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"),
+        ("POST", "/_matrix/client/v4/sync"),
         ("GET", "/_matrix/client/v3/events"),
         ("GET", "/_matrix/client/v3/sync/sse"),
         ("GET", "/_matrix/client/unstable/org.matrix.msc2108/sync/sse"),

@@ -39,6 +39,7 @@ def wire_sliding(
             unread=reading.unread,
         ),
         ignored=reading.ignored,
+        receipts=ephemeral.receipts,
         presence=ephemeral.presence,
         notifier=core.notifier,
         ephemeral=ephemeral.positions,

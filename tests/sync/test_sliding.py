@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from homeserver.errors import MatrixError
+from homeserver.sync.sliding import connections
 from tests.sync.server import SyncServer
 from tests.sync.sliding_client import SlidingClient, bodies, members, sliding_of, state_of, top
 
@@ -23,9 +24,12 @@ async def test_a_first_request_tells_the_latest_rooms(server: SyncServer) -> Non
     assert list(response["rooms"]) == [rooms[0].room_id, rooms[2].room_id]
     told = response["rooms"][rooms[0].room_id]
     assert bodies(told) == ["hello"]
-    assert told["initial"] and told["limited"] and told["num_live"] == 0
+    assert told["initial"]
+    assert told["limited"]
+    assert told["num_live"] == 0
     assert (told["name"], told["joined_count"], told["invited_count"]) == ("Room 0", 2, 0)
-    assert "heroes" not in told and "invite_state" not in told
+    assert "heroes" not in told
+    assert "invite_state" not in told
     assert told["is_dm"] is False
     assert told["notification_count"] == 1
     assert told["bump_stamp"] > response["rooms"][rooms[2].room_id]["bump_stamp"]
@@ -43,7 +47,8 @@ async def test_the_next_request_tells_only_what_changed(server: SyncServer) -> N
     told = (await phone.sync(lists={"all": top()}))["rooms"]
     assert list(told) == [tea.room_id]
     assert bodies(told[tea.room_id]) == ["kettle"]
-    assert not told[tea.room_id]["limited"] and told[tea.room_id]["num_live"] == 1
+    assert not told[tea.room_id]["limited"]
+    assert told[tea.room_id]["num_live"] == 1
     assert told[tea.room_id]["required_state"] == []
     assert not {"initial", "name", "joined_count", "heroes"} & set(told[tea.room_id])
     await coffee.set_state(alice, "m.room.name", {"name": "Espresso"})
@@ -138,13 +143,16 @@ async def test_an_invite_is_told_and_then_the_room(server: SyncServer) -> None:
     response = await phone.sync(lists={"all": top()})
     assert response["lists"]["all"]["count"] == 1
     told = response["rooms"][room.room_id]
-    assert told["initial"] and told["timeline"] == [] and "joined_count" not in told
+    assert told["initial"]
+    assert told["timeline"] == []
+    assert "joined_count" not in told
     contents = {event["type"]: event["content"] for event in told["invite_state"]}
     assert contents["m.room.name"] == {"name": "Secret"}
     assert contents["m.room.member"]["membership"] == "invite"
     await room.join(bob)
     told = (await phone.sync(lists={"all": top()}))["rooms"][room.room_id]
-    assert told["initial"] and "invite_state" not in told
+    assert told["initial"]
+    assert "invite_state" not in told
     assert told["joined_count"] == 2
     assert ("m.room.create", "") in state_of(told)
 
@@ -197,12 +205,15 @@ async def test_more_events_are_told_when_more_are_asked_for(server: SyncServer) 
     subscribed = {room.room_id: {"timeline_limit": 3, "required_state": [["m.room.topic", ""]]}}
     told = (await phone.sync(lists={"all": top()}, room_subscriptions=subscribed))["rooms"][room.room_id]
     assert bodies(told) == ["2", "3", "4"]
-    assert told["unstable_expanded_timeline"] and told["num_live"] == 0 and "initial" not in told
+    assert told["unstable_expanded_timeline"]
+    assert told["num_live"] == 0
+    assert "initial" not in told
     again = await phone.sync(lists={"all": top()}, room_subscriptions=subscribed)
     assert again["rooms"] == {}
     await room.send(alice, "5")
     told = (await phone.sync(lists={"all": top()}))["rooms"][room.room_id]
-    assert bodies(told) == ["5"] and "unstable_expanded_timeline" not in told
+    assert bodies(told) == ["5"]
+    assert "unstable_expanded_timeline" not in told
     assert (await phone.sync(lists={"all": top()}, room_subscriptions=subscribed))["rooms"] == {}
 
 
@@ -215,7 +226,8 @@ async def test_more_state_is_told_when_more_is_asked_for(server: SyncServer) -> 
     assert state_of(first) == {("m.room.create", "")}
     more = little | {"required_state": [["m.room.create", ""], ["m.room.topic", "*"]]}
     told = (await phone.sync(lists={"all": more}))["rooms"][room.room_id]
-    assert state_of(told) == {("m.room.topic", "")} and told["timeline"] == []
+    assert state_of(told) == {("m.room.topic", "")}
+    assert told["timeline"] == []
     assert (await phone.sync(lists={"all": more}))["rooms"] == {}
 
 
@@ -230,7 +242,9 @@ async def test_a_gap_is_limited_and_its_state_is_told(server: SyncServer) -> Non
         await room.send(alice, str(number))
     told = (await phone.sync(lists={"all": top(limit=2)}))["rooms"][room.room_id]
     assert bodies(told) == ["3", "4"]
-    assert told["limited"] and told["num_live"] == 2 and told["prev_batch"]
+    assert told["limited"]
+    assert told["num_live"] == 2
+    assert told["prev_batch"]
     assert state_of(told) == {("m.room.topic", ""), ("m.room.member", alice)}
 
 
@@ -379,3 +393,38 @@ async def test_rooms_one_may_not_see_cannot_be_subscribed_to(server: SyncServer)
     asked = {"timeline_limit": 10, "required_state": [["*", "*"]]}
     subscribed = {room.room_id: asked, "!nowhere:example.org": asked, "nonsense": asked}
     assert (await phone.sync(room_subscriptions=subscribed))["rooms"] == {}
+
+
+async def test_what_is_read_is_no_more_counted_as_unread(server: SyncServer) -> None:
+    alice, bob = server.world.user("alice"), server.world.user("bob")
+    phone = SlidingClient(sliding_of(server), alice)
+    room = await server.world.public_room(alice)
+    await room.join(bob)
+    sent = await room.send(bob, "hello")
+    first = (await phone.sync(lists={"all": top()}))["rooms"][room.room_id]
+    assert (first["notification_count"], first["highlight_count"]) == (1, 0)
+    waiting = phone.wait(lists={"all": top()})
+    await asyncio.sleep(0)
+    await server.receipts.read(alice, room.room_id, "m.read", sent.id)
+    told = (await asyncio.wait_for(waiting, 60))["rooms"][room.room_id]
+    assert (told["notification_count"], told["timeline"]) == (0, [])
+    await server.receipts.read(bob, room.room_id, "m.read", sent.id)
+    assert (await phone.sync(lists={"all": top()}))["rooms"] == {}
+
+
+async def test_connections_that_remember_too_much_go_first(
+    server: SyncServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_ROOMS", 3)
+    alice = server.world.user("alice")
+    sliding = sliding_of(server)
+    for _ in range(2):
+        await server.world.public_room(alice)
+    old, new = (SlidingClient(sliding, alice, conn_id=name) for name in ("old", "new"))
+    for phone in (old, new):
+        await phone.sync(lists={"all": top()})
+        await phone.sync(lists={"all": top()})
+    with pytest.raises(MatrixError) as refused:
+        await old.sync(lists={"all": top()})
+    assert refused.value.errcode == "M_UNKNOWN_POS"
+    assert (await new.sync(lists={"all": top()}))["rooms"] == {}

@@ -104,7 +104,8 @@ async def test_that_a_room_is_a_direct_chat_is_told_when_it_becomes_one(server: 
     assert (await phone.sync(lists={"all": top()}))["rooms"][room.room_id]["is_dm"] is False
     await server.account_data.set_content(alice, "m.direct", {"@bob:here.example": [room.room_id]})
     told = (await phone.sync(lists={"all": top()}))["rooms"]
-    assert told[room.room_id]["is_dm"] is True and told[room.room_id]["timeline"] == []
+    assert told[room.room_id]["is_dm"] is True
+    assert told[room.room_id]["timeline"] == []
     await server.account_data.set_content(alice, "m.direct", {})
     assert (await phone.sync(lists={"all": top()}))["rooms"][room.room_id]["is_dm"] is False
     assert (await phone.sync(lists={"all": top()}))["rooms"] == {}

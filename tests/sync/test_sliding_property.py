@@ -53,7 +53,9 @@ ASK = st.tuples(
     # What becomes of the response: it arrives, is lost, or is lost with the whole connection.
     st.sampled_from(("arrives", "arrives", "arrives", "lost", "anew")),
 )
-STEPS = st.lists(st.one_of(ACTION, ACTION, ASK), max_size=30)
+#: The same request as before.
+AGAIN = st.tuples(st.just("again"), st.sampled_from(("arrives", "lost")))
+STEPS = st.lists(st.one_of(ACTION, ACTION, ASK, AGAIN), max_size=30)
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
     "favourites": {"tags": ["m.favourite"]},
@@ -135,6 +137,18 @@ def body_of(step: Step, rooms: list[WorldRoom]) -> dict[str, Any]:
     }
 
 
+async def check(model: Model, body: dict[str, Any]) -> None:
+    """What a new connection would be told of the same request is known."""
+    fresh = SlidingClient(model.client.sliding, BOB, conn_id="fresh")
+    for room_id, told in (await fresh.ask(pos=None, **body))["rooms"].items():
+        mine = model.rooms[room_id]
+        latest = [event["event_id"] for event in told["timeline"]][-1:]
+        assert mine.timeline[len(mine.timeline) - len(latest) :] == latest
+        state = {(one["type"], one["state_key"]): one["event_id"] for one in told["required_state"]}
+        assert state.items() <= mine.state.items()
+        assert mine.invited == ("invite_state" in told)
+
+
 async def compare(model: Model, server: SyncServer) -> None:
     everything = {"list": {"timeline_limit": 6, "required_state": ALL_STATE, "ranges": [[0, 99]]}}
     response = await model.ask("arrives", lists=everything)
@@ -168,9 +182,13 @@ async def tell(db: Database, steps: list[Step]) -> None:
     for room in rooms[:2]:
         await room.join(BOB)
     model = Model(SlidingClient(sliding_of(server), BOB))
+    body: dict[str, Any] = {}
     for step in steps:
-        if step[0] == "ask":
-            await model.ask(step[-1], **body_of(step, rooms))
+        if step[0] in {"ask", "again"}:
+            body = body_of(step, rooms) if step[0] == "ask" else body
+            await model.ask(step[-1], **body)
+            if step[-1] != "lost":
+                await check(model, body)
             continue
         try:
             await play(server, rooms, step)
@@ -187,7 +205,7 @@ async def tell_in(path: Path, steps: list[Step]) -> None:
         await db.close()
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_whatever_one_asked_for_before_one_knows_the_same_in_the_end(
     sqlite_template: Path, steps: list[Step]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from homeserver.errors import MatrixError
+from homeserver.rooms.send import Draft
 from tests.sync.server import SyncServer
 from tests.sync.sliding_client import SlidingClient, sliding_of, state_of
 
@@ -28,9 +29,11 @@ async def test_a_room_says_its_membership_and_its_lists(server: SyncServer, alic
     response = await alice.sync(lists={"all": latest(), "invites": latest(filters={"is_invited": True})})
     told = response["rooms"][room.room_id]
     assert (told["membership"], told["lists"], told["initial"]) == ("join", ["all"], True)
-    assert "notification_count" not in told and "is_dm" not in told
+    assert "notification_count" not in told
+    assert "is_dm" not in told
     told = (await alice.ask(pos=None, **asked))["rooms"][room.room_id]
-    assert "lists" not in told and told["required_state"] == []
+    assert "lists" not in told
+    assert told["required_state"] == []
     assert response["lists"] == {"all": {"count": 1}, "invites": {"count": 0}}
 
 
@@ -47,7 +50,8 @@ async def test_invites_come_with_stripped_state(server: SyncServer, alice: Slidi
     room = await server.world.private_room(bob, name="Secret")
     await room.invite(bob, alice.user_id)
     told = (await alice.sync(lists={"all": latest()}))["rooms"][room.room_id]
-    assert told["membership"] == "invite" and told["initial"]
+    assert told["membership"] == "invite"
+    assert told["initial"]
     assert {"timeline", "required_state", "invite_state"}.isdisjoint(told)
     assert {event["type"] for event in told["stripped_state"]} >= {"m.room.name", "m.room.member"}
     await room.leave(alice.user_id)
@@ -69,7 +73,8 @@ async def test_more_events_are_marked_as_expanded(server: SyncServer, alice: Sli
     room = await server.world.public_room(alice.user_id)
     await alice.sync(lists={"all": latest()})
     told = (await alice.sync(lists={"all": latest(limit=3)}))["rooms"][room.room_id]
-    assert told["expanded_timeline"] and len(told["timeline"]) == 3
+    assert told["expanded_timeline"]
+    assert len(told["timeline"]) == 3
     assert "unstable_expanded_timeline" not in told
 
 
@@ -109,3 +114,19 @@ async def test_what_makes_no_sense_is_refused(
     with pytest.raises(MatrixError) as refused:
         await alice.sync(**body)
     assert (refused.value.status, refused.value.errcode) == (400, errcode)
+
+
+async def test_state_that_is_no_more_is_told_as_a_stub(server: SyncServer, alice: SlidingClient) -> None:
+    bob = server.world.user("bob")
+    room = await server.world.public_room(alice.user_id, version="10")
+    await room.join(bob)
+    powers = {"users": {alice.user_id: 100}, "state_default": 0}
+    await room.set_state(alice.user_id, "m.room.power_levels", powers)
+    fork = (await room.live()).tips
+    await room.append_after(fork, Draft(bob, "org.example.thing", {"a": 1}, state_key="x"))
+    first = (await alice.sync(lists={"all": latest()}))["rooms"][room.room_id]
+    assert ("org.example.thing", "x") in state_of(first)
+    ban = Draft(alice.user_id, "m.room.member", {"membership": "ban"}, state_key=bob)
+    await room.append_after(fork, ban)
+    told = (await alice.sync(lists={"all": latest()}))["rooms"][room.room_id]
+    assert {"type": "org.example.thing", "state_key": "x"} in told["required_state"]

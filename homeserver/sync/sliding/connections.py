@@ -26,8 +26,9 @@ from homeserver.sync.sliding.request import RoomConfig
 IDLE_S = 12 * 3600.0
 #: Of one device; the one that was silent longest goes first.
 MOST_OF_DEVICE = 10
-#: Of the whole server.
+#: Of the whole server; and what all of them together may remember, in rooms.
 MOST = 20_000
+MOST_ROOMS = 2_000_000
 
 Device: TypeAlias = tuple[str, str | None]
 
@@ -44,6 +45,8 @@ class SentRoom(msgspec.Struct, frozen=True, gc=False):
     shown_all: bool
     bump_stamp: int | None = None
     is_dm: bool = False
+    #: Unread notifications and highlights, where they were told.
+    unread: tuple[int, int] | None = None
     #: The members that were told because the timeline needed them: user id to event number.
     members: Mapping[str, int] = {}
 
@@ -89,6 +92,8 @@ class Connection:
         self.turn = 0
         #: What was told up to ``_arrived``, by room number.
         self.sent: dict[int, SentRoom] = {}
+        #: How many rooms it was counted to remember.
+        self.weight = 0
         self._mark = secrets.token_hex(6)
         self._arrived: Place | None = None
         self._given: Place | None = None
@@ -138,6 +143,7 @@ class Connections:
         #: Those used last at the end.
         self._all: OrderedDict[tuple[Device, str], Connection] = OrderedDict()
         self._by_device: dict[Device, OrderedDict[str, Connection]] = {}
+        self._weight = 0
 
     def open(self, device: Device, conn_id: str) -> Connection:
         """A new connection, in place of one of the same name."""
@@ -162,12 +168,19 @@ class Connections:
         self._by_device[device].move_to_end(conn_id)
         return connection
 
+    def weigh(self, connection: Connection) -> None:
+        """Take into account what a connection remembers by now."""
+        if self._all.get((connection.device, connection.conn_id)) is connection:
+            self._weight += len(connection.sent) - connection.weight
+            connection.weight = len(connection.sent)
+
     def clean_up(self) -> None:
         """Let go of what nobody uses any more."""
         eldest = self._clock.monotonic() - IDLE_S
         while self._all:
             (device, conn_id), connection = next(iter(self._all.items()))
-            if connection.used >= eldest and len(self._all) <= MOST:
+            fits = len(self._all) <= MOST and self._weight <= MOST_ROOMS
+            if connection.used >= eldest and fits:
                 return
             self._close(device, conn_id)
 
@@ -176,6 +189,7 @@ class Connections:
         if connection is None:
             return
         connection.take_turn()
+        self._weight -= connection.weight
         of_device = self._by_device[device]
         del of_device[conn_id]
         if not of_device:

@@ -6,28 +6,27 @@ Specification: MSC4186, ``RoomResult``, "Changing room configs", "Lazy loaded me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from homeserver.protocol.event_format import stripped
 from homeserver.protocol.events import StateKey
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.heroes import heroes
-from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.room import MEMBER
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.visibility import Visibility, only_events
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.rooms import LocalMembership
 from homeserver.sync.client_events import ClientEvents, Form
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.sliding.connections import SentRoom
 from homeserver.sync.sliding.request import RoomConfig
+from homeserver.sync.sliding.room_about import RoomAbout, RoomReading, State
 from homeserver.sync.state_changes import StateChanges
 from homeserver.sync.timeline_window import TimelineWindows, Window
-from homeserver.sync.unread import Unread, as_json
+from homeserver.sync.unread import Unread
 
 #: What counts as proper activity ("bump_stamp").
 BUMPS = frozenset(
@@ -39,39 +38,6 @@ BUMPS = frozenset(
 )
 _REMEMBERED_MEMBERS = 1000
 _FORM = Form(room_id=False)
-_NAME, _AVATAR = ("m.room.name", ""), ("m.room.avatar", "")
-
-State = Mapping[StateKey, StoredEvent | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomReading:
-    """One room to be told to one connection."""
-
-    user_id: str
-    device_id: str | None
-    room: Room
-    membership: LocalMembership
-    config: RoomConfig
-    #: What was told before; ``None`` for a room that is new to the connection.
-    sent: SentRoom | None
-    #: The position of the request before; 0 for a first one.
-    since: int
-    now: int
-    ephemeral: int
-    ignored: frozenset[str]
-    is_dm: bool
-    stable: bool
-
-    @property
-    def joined(self) -> bool:
-        """Whether the user is in the room."""
-        return self.membership.membership == "join"
-
-    @property
-    def upto(self) -> int:
-        """The last position that is shown: that of leaving for those who left."""
-        return self.now if self.joined else min(self.membership.pos, self.now)
 
 
 class RoomResults:
@@ -88,8 +54,8 @@ class RoomResults:
         client_events: ClientEvents,
         unread: Unread,
     ) -> None:
-        self._db = db
         self._events = events
+        self._about = RoomAbout(db, events)
         self._visibility = visibility
         self._windows = windows
         self._changes = changes
@@ -157,12 +123,13 @@ class RoomResults:
         changed = await self._changed(reading, known)
         required = await self._required(reading, known, changed)
         members = await self._lazy_members(reading, known, window, changed, required)
-        about = await self._about(reading, known, changed)
+        about = await self._about.write(reading, known, changed)
         stored = [*required.values(), *members]
         sent = self._sent_from(reading, known, window, anew=known is None or expanded, state=stored)
+        sent = msgspec.structs.replace(sent, unread=await self._counts(reading))
         gone = [] if known is None else _gone(reading.config, changed)
         news = window.events or window.limited or required or members or about or gone
-        if known is not None and known.membership == sent.membership and not news:
+        if known is not None and not news and _is_the_same(known, sent):
             return None, sent
         result: dict[str, Any] = {"initial": True} if known is None else {}
         result |= about
@@ -176,10 +143,16 @@ class RoomResults:
             result["expanded_timeline" if reading.stable else "unstable_expanded_timeline"] = True
         if known is None or known.bump_stamp != sent.bump_stamp:
             result["bump_stamp"] = sent.bump_stamp
-        if reading.joined and not reading.stable:
-            counts = await self._unread.counts(reading.room, reading.user_id, reading.now)
-            result |= as_json(counts.total)
+        if sent.unread is not None:
+            result["notification_count"], result["highlight_count"] = sent.unread
         return result, sent
+
+    async def _counts(self, reading: RoomReading) -> tuple[int, int] | None:
+        """What is unread, which the proposed form tells no more."""
+        if reading.stable or not reading.joined:
+            return None
+        total = (await self._unread.counts(reading.room, reading.user_id, reading.now)).total
+        return total.notifications, total.highlights
 
     async def _window(self, reading: RoomReading, after: int, joined_since: int) -> Window:
         ignored = reading.ignored
@@ -256,43 +229,6 @@ class RoomResults:
                 members[stored.event.state_key or ""] = stored
         return [stored for stored in members.values() if stored.event.key not in required]
 
-    async def _about(self, reading: RoomReading, known: SentRoom | None, changed: State) -> dict[str, Any]:
-        """Names, counts and what else is told beside events, as far as it changed."""
-        room = reading.room
-        about: dict[str, Any] = {}
-        for field, key, name in (("name", _NAME, "name"), ("avatar", _AVATAR, "url")):
-            value = _text(changed.get(key), name)
-            # An empty name is none; that it is gone the older form has no word for.
-            if value is not None or (known is not None and key in changed and reading.stable):
-                about[field] = value
-        if (known is None and (reading.is_dm or not reading.stable)) or (
-            known is not None and known.is_dm != reading.is_dm
-        ):
-            about["is_dm"] = reading.is_dm
-        members_changed = known is None or any(key[0] == MEMBER for key in changed)
-        if not reading.joined or not (members_changed or _NAME in changed):
-            return about
-        if room.partial is None:
-            about["joined_count"] = room.joined_members
-            about["invited_count"] = room.invited_members
-        named = room.state_event("m.room.name")
-        if named is None or not named.content.get("name"):
-            about["heroes"] = await self._heroes(reading)
-        return about
-
-    async def _heroes(self, reading: RoomReading) -> list[dict[str, str]]:
-        found = await heroes(self._db.read, reading.room, reading.user_id)
-        events = await self._events.by_nids([nid for _, nid in found])
-        told = []
-        for user_id, nid in found:
-            hero = {"user_id": user_id}
-            for name in ("displayname", "avatar_url"):
-                value = _text(events.get(nid), name)
-                if value is not None:
-                    hero[name] = value
-            told.append(hero)
-        return told
-
     async def _timeline(self, reading: RoomReading, window: Window, *, anew: bool) -> dict[str, Any]:
         events = await self._client_events.write(
             reading.room,
@@ -368,6 +304,11 @@ def _known(reading: RoomReading, joined_since: int) -> SentRoom | None:
     return sent
 
 
+def _is_the_same(known: SentRoom, sent: SentRoom) -> bool:
+    """Whether nothing changed that is told of a room beside what happens in it."""
+    return (known.membership, known.unread) == (sent.membership, sent.unread)
+
+
 def _is_expanded(config: RoomConfig, known: SentRoom) -> bool:
     """Whether older events are wanted now than were told."""
     limit = config.timeline_limit
@@ -388,8 +329,3 @@ def _bump_stamp(reading: RoomReading) -> int:
             return stored.pos or 0
     before = reading.sent.bump_stamp if reading.sent is not None else None
     return before or reading.room.recent_after or 1
-
-
-def _text(stored: StoredEvent | None, name: str) -> str | None:
-    value = stored.event.content.get(name) if stored is not None else None
-    return value if isinstance(value, str) and value else None

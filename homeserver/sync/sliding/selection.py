@@ -7,7 +7,7 @@ Specification: MSC4186, "Lists and subscriptions", "Changing room configs".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from homeserver.sync.sliding.connections import Place, SeenList, SentRoom
@@ -59,17 +59,20 @@ class View:
         }
 
 
-def to_tell(view: View, place: Place | None, sent: Mapping[int, SentRoom]) -> dict[int, RoomConfig]:
+def to_tell(
+    view: View, place: Place | None, sent: Mapping[int, SentRoom], read: Set[int] = frozenset()
+) -> dict[int, RoomConfig]:
     """The rooms to tell, latest activity first, and what is wanted of each.
 
-    ``place`` is where the connection goes on; ``None`` at its beginning.
+    ``place`` is where the connection goes on; ``None`` at its beginning.  In the rooms ``read``
+    the counts of what is unread may have changed.
     """
     found: dict[int, RoomConfig] = {}
-    for nid in _candidates(view, place):
+    for nid in (*_candidates(view, place), *read):
         if nid in found:
             continue
         config = view.config(nid) or _of_departed(view, nid, sent)
-        if config is not None and _is_news(view, nid, config, sent.get(nid)):
+        if config is not None and (nid in read or _is_news(view, nid, config, sent.get(nid))):
             found[nid] = config
     return dict(sorted(found.items(), key=lambda item: view.rooms.position(item[0]), reverse=True))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeserver.rooms.ignored import IgnoredUsers
+from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.sync.memberships import Memberships, UserRooms
@@ -21,7 +22,8 @@ from homeserver.sync.sliding.connections import Connection, Connections, Place, 
 from homeserver.sync.sliding.extension import Extension, SlidingReading
 from homeserver.sync.sliding.listeners import Listened, Listeners
 from homeserver.sync.sliding.request import RoomConfig, SlidingRequest
-from homeserver.sync.sliding.room_result import RoomReading, RoomResults
+from homeserver.sync.sliding.room_about import RoomReading
+from homeserver.sync.sliding.room_result import RoomResults
 from homeserver.sync.sliding.selection import View, to_tell
 from homeserver.sync.sliding.user_rooms import UserRoomList
 from homeserver.users.presence import Presence
@@ -46,6 +48,7 @@ class SlidingSync:
         connections: Connections,
         results: RoomResults,
         ignored: IgnoredUsers,
+        receipts: Receipts,
         presence: Presence,
         notifier: Notifier,
         ephemeral: EphemeralPositions,
@@ -57,6 +60,7 @@ class SlidingSync:
         self._connections = connections
         self._results = results
         self._ignored = ignored
+        self._receipts = receipts
         self._presence = presence
         self._notifier = notifier
         self._ephemeral = ephemeral
@@ -112,6 +116,7 @@ class SlidingSync:
         memory = dict(begun.place.memory) if begun.place is not None else {}
         extensions, has_news = await self._extend(begun, begun.reading(told, connection.sent, memory))
         begun.following.told, begun.following.memory = sent, memory
+        self._connections.weigh(connection)
         response: dict[str, Any] = {
             "pos": connection.give(begun.following),
             "lists": begun.counts,
@@ -132,11 +137,12 @@ class SlidingSync:
         await rooms.bring_up_to(now.pos, memberships)
         ignored = await self._ignored.by(request.user_id)
         chosen = {name: await rooms.chosen(one.filters) for name, one in request.lists.items()}
+        read = await self._read(request, place, memberships)
         # From here on nothing is awaited: it is said what the rooms are at one moment.
         view = View.of(request, rooms, chosen)
         wanted = [
             (nid, config)
-            for nid, config in to_tell(view, place, connection.sent).items()
+            for nid, config in to_tell(view, place, connection.sent, read).items()
             if nid in memberships.by_room
         ]
         is_all = len(wanted) <= MOST_ROOMS
@@ -160,6 +166,12 @@ class SlidingSync:
             counts={name: {"count": len(found)} for name, found in chosen.items()},
             names={nid: view.lists_of(nid) for nid, _ in wanted} if request.stable else {},
         )
+
+    async def _read(self, request: SlidingRequest, place: Place | None, memberships: UserRooms) -> set[int]:
+        """Rooms in which somebody has read on, for the form that tells what is unread."""
+        if request.stable or place is None:
+            return set()
+        return await self._receipts.newest.changed(memberships.joined, place.token.pos)
 
     async def _tell(
         self, begun: _Begun, sent: Mapping[int, SentRoom]
