@@ -1,4 +1,4 @@
-"""Relays for calls (client-server API, "Voice over IP").
+"""Relays for calls (client-server API, "Voice over IP"), and what calls of many go through (MSC4143).
 
 With a shared secret each user's password is made of it and ends with the time in the
 name, as in draft-uberti-behave-turn-rest; the relays know the secret too.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from homeserver.clock import Clock
 from homeserver.config.surroundings import Turn
@@ -15,10 +17,11 @@ from homeserver.web import Reply, Request
 
 
 class CallsApi:
-    """The endpoint that says which relays there are."""
+    """The endpoints that say which machines there are for calls."""
 
-    def __init__(self, turn: Turn, clock: Clock) -> None:
+    def __init__(self, turn: Turn, clock: Clock, rtc_transports: Sequence[Mapping[str, Any]] = ()) -> None:
         self._turn = turn
+        self._rtc_transports = [dict(transport) for transport in rtc_transports]
         self._clock = clock
 
     async def turn_server(self, request: Request) -> Reply:
@@ -33,6 +36,10 @@ class CallsApi:
         else:
             username, password = turn.username or "", turn.password or ""
         return {"username": username, "password": password, "uris": list(turn.uris), "ttl": turn.ttl}
+
+    async def rtc_transports(self, request: Request) -> Reply:
+        """``GET /rtc/transports``: those to be preferred first."""
+        return {"rtc_transports": self._rtc_transports}
 
 
 def relay_password(secret: str, username: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from homeserver.config.people import Profiles
 from homeserver.config.surroundings import Support
 from homeserver.errors import MatrixError, not_found
 from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.web import Reply, Request
 
 #: Every version of the specification whose endpoints are served.
@@ -24,8 +26,10 @@ UNSTABLE_FEATURES = {
     "org.matrix.msc3391": True,
     "org.matrix.msc3814": True,
     "org.matrix.msc3912": True,
+    "org.matrix.msc4143": True,
     "org.matrix.msc4155": True,
     "org.matrix.msc4262": True,
+    "org.matrix.msc4354": True,
     "org.matrix.msc4380": True,
     "org.matrix.msc4380.stable": True,
     "org.matrix.simplified_msc3575": True,
@@ -54,11 +58,16 @@ class DiscoveryApi:
         takes_addresses: bool = False,
         profile_settings: Profiles | None = None,
         forgets_on_leave: bool = False,
+        delayed_events: DelayedEvents | None = None,
+        rtc_transports: Sequence[Mapping[str, Any]] = (),
     ) -> None:
+        self._delayed_events = delayed_events if delayed_events and delayed_events.max_scheduled else None
+        self._rtc_transports = [dict(transport) for transport in rtc_transports]
         self._forgets_on_leave = forgets_on_leave
         self._default_room_version = default_room_version
         self._public_base_url = public_base_url
-        self._unstable_features = {**UNSTABLE_FEATURES, **(unstable_features or {})}
+        delays = {"org.matrix.msc4140": True} if self._delayed_events else {}
+        self._unstable_features = {**UNSTABLE_FEATURES, **delays, **(unstable_features or {})}
         self._login_tokens = login_tokens
         self._support = support or Support()
         self._identity_server = identity_server
@@ -86,17 +95,29 @@ class DiscoveryApi:
                 "m.3pid_changes": {"enabled": self._takes_addresses},
                 "m.get_login_token": {"enabled": self._login_tokens},
                 "m.forget_forced_upon_leave": {"enabled": self._forgets_on_leave},
+                **self._delay_limits(),
                 **(moderation if request.requester.is_admin else {}),
             }
         }
+
+    def _delay_limits(self) -> dict[str, object]:
+        """The capability of MSC4140."""
+        if self._delayed_events is None:
+            return {}
+        delayed = self._delayed_events
+        limits = {"max_delay_ms": delayed.max_delay_ms, "max_scheduled": delayed.max_scheduled}
+        return {"org.matrix.msc4140.delayed_events": limits}
 
     async def well_known(self, request: Request) -> Reply:
         """``GET /.well-known/matrix/client``."""
         if self._public_base_url is None:
             raise not_found("This server does not say where clients find it")
-        found = {"m.homeserver": {"base_url": self._public_base_url}}
+        found: dict[str, Any] = {"m.homeserver": {"base_url": self._public_base_url}}
         if self._identity_server is not None:
             found["m.identity_server"] = {"base_url": self._identity_server}
+        if self._rtc_transports:
+            # COMPAT: where clients looked for them before there was an endpoint (MSC4143).
+            found["org.matrix.msc4143.rtc_foci"] = self._rtc_transports
         return found
 
     async def support(self, request: Request) -> Reply:

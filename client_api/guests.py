@@ -8,6 +8,7 @@ from dataclasses import replace
 from homeserver.web import Route
 
 _ROOM = "/_matrix/client/v3/rooms/{roomId}"
+_UNSTABLE_DELAYED = "/_matrix/client/unstable/org.matrix.msc4140"
 _MEDIA = "/_matrix/client/v1/media"
 
 FOR_GUESTS = frozenset(
@@ -46,6 +47,13 @@ FOR_GUESTS = frozenset(
         ("POST", "/_matrix/client/v3/keys/upload"),
         ("POST", "/_matrix/client/v3/keys/query"),
         ("POST", "/_matrix/client/v3/keys/claim"),
+        ("PUT", f"{_ROOM}/delayed_event/{{eventType}}/{{txnId}}"),
+        ("GET", "/_matrix/client/v1/delayed_events"),
+        ("GET", "/_matrix/client/v1/delayed_events/{delayId}"),
+        ("POST", "/_matrix/client/v1/delayed_events/{delayId}/{action}"),
+        ("PUT", f"{_UNSTABLE_DELAYED}/rooms/{{roomId}}/delayed_event/{{eventType}}/{{txnId}}"),
+        ("GET", f"{_UNSTABLE_DELAYED}/delayed_events"),
+        ("GET", f"{_UNSTABLE_DELAYED}/delayed_events/{{delayId}}"),
     }
 )
 

@@ -13,6 +13,7 @@ from client_api.administration import AdministrationApi
 from client_api.appservices import AppServicesApi
 from client_api.calls import CallsApi
 from client_api.dehydration import DehydratedDeviceApi
+from client_api.delayed_events import DelayedEventsApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -109,6 +110,7 @@ class ClientApi:
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
+    delayed_events: DelayedEventsApi
     rendezvous: RendezvousApi
     etag_rendezvous: EtagRendezvousApi
 
@@ -134,6 +136,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *rendezvous_rows(api.rendezvous, api.etag_rendezvous),
         *_sliding_sync_rows(api.sliding_sync),
         *_live_rows(api.event_source, api.web_socket),
+        *_call_rows(api.calls, api.delayed_events),
     ]
     return open_to_guests(rows)
 
@@ -459,6 +462,29 @@ def _live_rows(events: EventSourceApi, socket: WebSocketApi) -> list[Route]:
         Route("GET", "/_matrix/client/v3/stream", socket.stream, streams=True),
         Route("GET", f"{unstable}/stream", socket.stream, streams=True),
     ]
+
+
+def _call_rows(calls: CallsApi, delayed: DelayedEventsApi) -> list[Route]:
+    """What MatrixRTC is made of; by the unstable path, knowing a delay id is enough to manage the event."""
+    v1, unstable = "/_matrix/client/v1", "/_matrix/client/unstable"
+    before = f"{unstable}/org.matrix.msc4140"
+    rows = [
+        Route("GET", f"{v1}/rtc/transports", calls.rtc_transports),
+        Route("GET", f"{unstable}/org.matrix.msc4143/rtc/transports", calls.rtc_transports),
+        Route("POST", f"{before}/delayed_events/{{delayId}}", delayed.manage_as_before, _MAYBE, "message"),
+    ]
+    for prefix, events, access in (
+        ("/_matrix/client/v3", f"{v1}/delayed_events", Access.USER),
+        (before, f"{before}/delayed_events", _MAYBE),
+    ):
+        schedule = f"{prefix}/rooms/{{roomId}}/delayed_event/{{eventType}}/{{txnId}}"
+        rows += [
+            Route("PUT", schedule, delayed.schedule, limit="message"),
+            Route("GET", events, delayed.all),
+            Route("GET", f"{events}/{{delayId}}", delayed.one),
+            Route("POST", f"{events}/{{delayId}}/{{action}}", delayed.manage, access, "message"),
+        ]
+    return rows
 
 
 def media_rows(media: MediaApi) -> list[Route]:

@@ -10,6 +10,7 @@ from client_api.administration import AdministrationApi
 from client_api.appservices import AppServicesApi
 from client_api.calls import CallsApi
 from client_api.dehydration import DehydratedDeviceApi
+from client_api.delayed_events import DelayedEventsApi
 from client_api.devices import DeviceApi
 from client_api.directory import DirectoryApi
 from client_api.discovery import DiscoveryApi
@@ -53,6 +54,7 @@ from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
 from homeserver.application_services import ApplicationServices
 from homeserver.appservices.services import AppServices
+from homeserver.calls import Calls, wire_calls
 from homeserver.config.login import Login
 from homeserver.config.rendezvous import Rendezvous
 from homeserver.config.surroundings import Support, Turn
@@ -73,8 +75,6 @@ from homeserver.push.unsubscribing import Unsubscribing
 from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redacted_content import RedactedContent
-from homeserver.rooms.redaction import RedactionRights
-from homeserver.rooms.related_sends import RelatedSends
 from homeserver.rooms.transactions import Transactions
 from homeserver.single_sign_on import base_url_of
 from homeserver.sliding import wire_sliding
@@ -124,23 +124,26 @@ def wire_client_api(
     sign_on: SingleSignOn | None = None,
     identifiers: ThirdPartyIdentifiers | None = None,
     contacts: Contacts | None = None,
+    calls: Calls | None = None,
     previews: UrlPreviews | None = None,
 ) -> ClientApi:
     """The modules that answer clients.  Without ``identifiers`` nobody can add an address."""
     settings = settings or Settings()
     identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
+    calls = calls or wire_calls(core, actions, reading)
+    delayed = DelayedEventsApi(calls.delayed, Transactions(core.db, core.clock))
     services = application_services.services
     parameters = SyncParameters(core.db)
     streaming = Streaming(parameters, reading.follow, settings.live, settings.origins)
     sso = SsoApi(sign_on, base_url_of(settings.public_base_url, core.server_name))
     return ClientApi(
-        discovery=_discovery(core, settings, identifiers, contacts),
+        discovery=_discovery(core, settings, identifiers, contacts, calls),
         accounts=_accounts(people, actions, identifiers),
         shared_secret=_shared_secret(core, people, settings),
         sessions=_sessions(people, settings, sign_on),
         administration=_administration(core, people),
-        calls=CallsApi(settings.turn, core.clock),
+        calls=CallsApi(settings.turn, core.clock, calls.rtc_transports),
         sso=sso,
         devices=DeviceApi(people.sessions, people.confirmation, people.last_seen),
         profile=ProfileApi(people.profiles, contacts.profile_access),
@@ -156,7 +159,8 @@ def wire_client_api(
         rooms=_rooms(core, actions, services),
         directory=DirectoryApi(actions.directory, services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
-        send=_send(core, actions),
+        send=SendApi(calls.submit, Transactions(core.db, core.clock), delayed),
+        delayed_events=delayed,
         messages=_messages(core, reading),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),
         to_device=ToDeviceApi(ephemeral.to_device),
@@ -198,7 +202,7 @@ def _etag_rendezvous(core: Core, settings: Settings) -> EtagRendezvousApi:
 
 
 def _discovery(
-    core: Core, settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts
+    core: Core, settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts, calls: Calls
 ) -> DiscoveryApi:
     return DiscoveryApi(
         default_room_version=settings.default_room_version,
@@ -210,6 +214,8 @@ def _discovery(
         takes_addresses=identifiers.validation is not None,
         forgets_on_leave=settings.forgets_on_leave,
         profile_settings=contacts.settings.profiles,
+        delayed_events=calls.delayed,
+        rtc_transports=calls.rtc_transports,
     )
 
 
@@ -270,18 +276,6 @@ def _rooms(core: Core, actions: RoomActions, services: AppServices) -> RoomsApi:
         actions.directory,
         services=services,
         server_name=core.server_name,
-    )
-
-
-def _send(core: Core, actions: RoomActions) -> SendApi:
-    return SendApi(
-        send=core.send,
-        membership=actions.membership,
-        directory=actions.directory,
-        redaction_rights=RedactionRights(core.rooms, core.events, core.states, core.server_name),
-        transactions=Transactions(core.db, core.clock),
-        related=RelatedSends(core.db, core.events),
-        related_redactions=actions.related_redactions,
     )
 
 

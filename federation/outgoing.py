@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -61,6 +61,8 @@ class Transaction:
     #: Whether there are EDUs among them that are not worth sending later.
     fleeting: bool
     progress: Progress
+    #: Those of the events that were taken from ``Outgoing.sticky``.
+    sticky: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class Outgoing:
     events: deque[tuple[int, int]] = field(default_factory=deque)
     #: Events after ``sent_pos`` have to be read from storage.
     behind: bool = False
+    #: Events that stick, whatever else it has been sent (MSC4354).
+    sticky: deque[int] = field(default_factory=deque)
     #: After a long absence: the newest events of rooms, the longest quiet first, up to ``catch_up_to``.
     newest: deque[RoomNews] = field(default_factory=deque)
     catch_up_to: int = 0
@@ -113,9 +117,8 @@ class Outgoing:
     @property
     def all_delivered(self) -> bool:
         """Whether neither event nor receipt waits."""
-        return not (self.on_its_way or self.events or self.behind or self.newest or self.receipts) and not (
-            self.receipts_behind or self.caught_up_pos
-        )
+        waits = self.on_its_way or self.events or self.behind or self.newest or self.receipts or self.sticky
+        return not (waits or self.receipts_behind or self.caught_up_pos)
 
     @property
     def single(self) -> bool:
@@ -130,6 +133,11 @@ class Outgoing:
             self.fall_behind()
         else:
             self.events.append((pos, nid))
+
+    def add_sticky(self, event_nids: Iterable[int]) -> None:
+        """Events that stick, to be sent whatever else it has."""
+        waiting = set(self.sticky)
+        self.sticky.extend(nid for nid in dict.fromkeys(event_nids) if nid not in waiting)
 
     def add_receipt(self, pos: int, room_id: str, user_id: str, thread_id: str, said: object) -> None:
         """A receipt to be sent, in place of an older one that waits."""
@@ -148,6 +156,8 @@ class Outgoing:
 
     def forget_on_its_way(self) -> None:
         """Make transactions anew, from storage."""
+        if self.on_its_way is not None:
+            self.sticky.extendleft(reversed(self.on_its_way.sticky))
         self.on_its_way = None
         self.outbox = self.receipts_behind = True
         self.receipts.clear()

@@ -32,6 +32,7 @@ from federation.waiting_edus import is_of_type, receipt_edus, said_of
 from homeserver.clock import Clock
 from homeserver.protocol.ids import server_of
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.sticky_events import StickyEvents
 from homeserver.storage import outbox, stays
 from homeserver.storage import receipts as receipt_storage
 from homeserver.storage import rooms as room_storage
@@ -65,6 +66,7 @@ class Packing:
         events: EventCache,
         clock: Clock,
         server_name: str,
+        sticky: StickyEvents,
         position: Callable[[], int],
         max_caught_up: int = MAX_CAUGHT_UP,
     ) -> None:
@@ -72,6 +74,7 @@ class Packing:
         self._events = events
         self._clock = clock
         self._server_name = server_name
+        self._sticky = sticky
         self._position = position
         self._max_caught_up = max_caught_up
         self._started_ms = clock.now_ms()
@@ -80,6 +83,8 @@ class Packing:
     async def next_transaction(self, outgoing: Outgoing) -> Transaction | None:
         """What to send next; ``None`` where that turned out to be nothing."""
         pdus, sent = await self._pdus(outgoing)
+        sticky, sticky_pdus = await self._sticky_pdus(outgoing, min(MAX_PDUS, outgoing.at_most) - len(pdus))
+        pdus += sticky_pdus
         limit = 0 if outgoing.single and pdus else outgoing.at_most
         receipts, receipts_pos = await self._receipts(outgoing, limit)
         durable, outbox_pos = await self._outbox(outgoing, limit - len(receipts))
@@ -91,13 +96,27 @@ class Packing:
             return None
         lasting = [*pdus, *receipts, *durable]
         unique = f"{self._started_ms}-{next(self._numbers)}"
+        if sticky:
+            # Once more the same is not a repetition, which would be answered without being looked at.
+            lasting.append(unique.encode())
         return Transaction(
             transaction_id=transaction_id(lasting) if lasting else unique,
             body=transaction_json(self._server_name, self._clock.now_ms(), pdus, edus),
             size=len(pdus) + len(edus),
             fleeting=bool(fleeting),
             progress=progress,
+            sticky=sticky,
         )
+
+    async def _sticky_pdus(self, outgoing: Outgoing, limit: int) -> tuple[tuple[int, ...], list[bytes]]:
+        """Events that stick and are owed for that: those that do so still."""
+        nids = tuple(outgoing.sticky.popleft() for _ in range(min(limit, len(outgoing.sticky))))
+        stored = await self._events.by_nids(nids)
+        return nids, [
+            stored[nid].event.json
+            for nid in nids
+            if nid in stored and self._sticky.ttl_ms(stored[nid]) is not None
+        ]
 
     async def _skip(self, outgoing: Outgoing, progress: Progress) -> None:
         """Nothing up to here is for the destination."""
@@ -136,6 +155,7 @@ class Packing:
             outgoing.fall_behind()
             outgoing.caught_up_pos = max(outgoing.sent_pos, 1)
             _log.info("destination was away for long", destination=outgoing.server_name)
+            await self._owe_sticky(outgoing)
         outgoing.catch_up_to = outgoing.catch_up_to or upto
         rooms = await stays.newest_missed(
             self._db.scan, outgoing.server_name, outgoing.caught_up_pos, outgoing.catch_up_to, _ROOMS
@@ -144,6 +164,15 @@ class Packing:
         if not rooms:
             outgoing.advance(Progress(sent_pos=outgoing.catch_up_to, caught_up_pos=0))
             outgoing.catch_up_to = 0
+
+    async def _owe_sticky(self, outgoing: Outgoing) -> None:
+        """Of what is left out because there is so much of it, what sticks is sent all the same."""
+        rooms = self._sticky.rooms_with_own()
+        shared = await stays.current(self._db.scan, rooms) if rooms else []
+        for server_name, room_nid, joined_pos in shared:
+            if server_name == outgoing.server_name:
+                own = self._sticky.own(room_nid)
+                outgoing.add_sticky(one.event_nid for one in own if (one.pos or 0) > joined_pos)
 
     async def _newest(self, outgoing: Outgoing) -> tuple[list[bytes], Progress]:
         """The newest events of the next rooms."""

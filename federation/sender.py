@@ -30,6 +30,7 @@ from homeserver.protocol.ids import server_of
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import MEMBER, Room
+from homeserver.rooms.sticky_events import StickyEvents
 from homeserver.storage import destinations, outbox, stays
 from homeserver.storage.database import Database
 from homeserver.storage.database import Transaction as Write
@@ -55,6 +56,7 @@ _TIDY_SECONDS: Final = 3600.0
 #: The outbox of a destination that is down is cut when so many EDUs were added.
 _CUT_EVERY: Final = 1000
 _CLOSE_SECONDS: Final = 5.0
+_GREETED_SECONDS: Final = 10.0
 
 
 class Sender:
@@ -73,12 +75,16 @@ class Sender:
         clock: Clock,
         server_name: str,
         allows: Callable[[str], bool],
+        sticky: StickyEvents,
         max_caught_up: int = MAX_CAUGHT_UP,
     ) -> None:
         self._db = db
         self._outbox_positions = outbox_positions
         self._clock = clock
         self._server_name = server_name
+        self._sticky = sticky
+        #: When to send again what sticks, to servers that had just joined: ``(time, server, room_nid)``.
+        self._sticky_again: list[tuple[float, str, int]] = []
         self._allows = lru_cache(maxsize=10_000)(allows)
         #: Every event and receipt up to here has been given to those it is for.
         self._position = 0
@@ -87,6 +93,7 @@ class Sender:
             events=events,
             clock=clock,
             server_name=server_name,
+            sticky=sticky,
             position=lambda: self._position,
             max_caught_up=max_caught_up,
         )
@@ -117,6 +124,7 @@ class Sender:
         for server_name in await outbox.destinations(self._db.scan):
             if self._allows(server_name):
                 self._of(server_name).outbox = True
+        await self._owe_sticky()
         for outgoing in list(self._outgoing.values()):
             self._try_at(outgoing)
             self._wake(outgoing)
@@ -135,7 +143,38 @@ class Sender:
                         )
                         outgoing.owed = self._db.write(owe)
                     self._wake(outgoing)
+            if stored.event.type == MEMBER:
+                self._greet(news.room, stored.event)
         self._position = max(self._position, news.pos)
+
+    def _greet(self, room: Room, event: Event) -> None:
+        """Send what sticks in a room to a server that has just come into it.
+
+        And again a little later: it may not have been ready for events of a room it was joining.
+        """
+        server_name = server_of(event.state_key or "")
+        is_new = event.content.get("membership") == "join" and room.servers.get(server_name) == 1
+        if is_new and self._is_wanted(server_name) and self._send_sticky(server_name, room.nid):
+            heapq.heappush(
+                self._sticky_again, (self._clock.monotonic() + _GREETED_SECONDS, server_name, room.nid)
+            )
+
+    def _send_sticky(self, server_name: str, room_nid: int) -> bool:
+        """Queue what sticks in a room for a server; whether there is any."""
+        own = self._sticky.own(room_nid)
+        if own:
+            outgoing = self._of(server_name)
+            outgoing.add_sticky(one.event_nid for one in own)
+            self._wake(outgoing)
+        return bool(own)
+
+    async def _owe_sticky(self) -> None:
+        """Servers that joined while events stuck may not have been sent them before this one stopped."""
+        rooms = self._sticky.rooms_with_own()
+        for server_name, room_nid, joined_pos in await stays.current(self._db.scan, rooms) if rooms else ():
+            earlier = [one for one in self._sticky.own(room_nid) if (one.pos or 0) <= joined_pos]
+            if earlier and self._is_wanted(server_name):
+                self._of(server_name).add_sticky(one.event_nid for one in earlier)
 
     def send_edu(self, destination: str, edu_type: str, content: dict[str, Any], durable: bool) -> None:
         """Queue one EDU; returns at once.  A ``durable`` one is kept until the server has it."""
@@ -210,6 +249,9 @@ class Sender:
             outgoing = self._outgoing.get(heapq.heappop(self._due)[1])
             if outgoing is not None and outgoing.failures:
                 self._wake(outgoing)
+        while self._sticky_again and self._sticky_again[0][0] <= self._clock.monotonic():
+            _, server_name, room_nid = heapq.heappop(self._sticky_again)
+            self._send_sticky(server_name, room_nid)
         if self._clock.monotonic() >= self._stored_at + _STORE_SECONDS:
             self._store_positions()
         if self._clock.monotonic() >= self._tidied_at + _TIDY_SECONDS:

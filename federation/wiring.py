@@ -152,6 +152,7 @@ async def open_federation(
         clock=core.clock,
         server_name=core.server_name,
         allows=allows,
+        sticky=core.sticky,
     )
     core.notifier.listeners.append(sender.new_events)
     await sender.start(core.notifier.position)

@@ -18,6 +18,8 @@ from homeserver.rooms.retention import Retention
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Send
 from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.sticky_checks import StickyChecks
+from homeserver.rooms.sticky_events import StickyEvents
 from homeserver.rooms.timeline import Timeline
 from homeserver.storage.database import Database
 from homeserver.storage.keys import Keys
@@ -47,6 +49,8 @@ class Core:
     timeline: Timeline
     send: Send
     retention: Retention
+    sticky: StickyEvents
+    sticky_checks: StickyChecks
     #: How long what redactions take away is kept, in milliseconds; 0: not at all.
     keep_redacted_ms: int
 
@@ -74,6 +78,8 @@ async def open_core(
     resolution = Resolution(db, keys, events, states)
     rooms = Rooms(db, events, await Sequence.open(db, "rooms"), server_name)
     notifier = Notifier(positions.last)
+    sticky = StickyEvents(db, clock, server_name)
+    await sticky.load()
     timeline = Timeline(
         db=db,
         keys=keys,
@@ -85,6 +91,7 @@ async def open_core(
         server_name=server_name,
         announce=notifier.announce_events,
         background=background,
+        sticky=sticky,
         forget_on_leave=forget_on_leave,
         keep_redacted_until=lambda: clock.now_ms() + keep_redacted_ms if keep_redacted_ms else None,
     )
@@ -97,6 +104,17 @@ async def open_core(
         server_name=server_name,
         signing_key=signing_key,
     )
+    sticky_checks = StickyChecks(
+        db=db,
+        rooms=rooms,
+        events=events,
+        send=send,
+        sticky=sticky,
+        positions=positions,
+        announce=lambda pos, room_nid: notifier.announce(pos, rooms=(room_nid,)),
+        background=background,
+    )
+    notifier.listeners.append(sticky_checks.new_events)
     return Core(
         db=db,
         clock=clock,
@@ -115,5 +133,7 @@ async def open_core(
         timeline=timeline,
         send=send,
         retention=Retention(clock, lifetimes),
+        sticky=sticky,
+        sticky_checks=sticky_checks,
         keep_redacted_ms=keep_redacted_ms,
     )

@@ -35,6 +35,7 @@ from federation.wiring import (
     open_key_validity,
 )
 from homeserver.application_services import ApplicationServices, wire_application_services
+from homeserver.calls import Calls, start_calls, wire_calls
 from homeserver.chores import start_chores
 from homeserver.clock import Clock, SystemClock
 from homeserver.config import Config, Listener, describe_listener
@@ -228,6 +229,7 @@ async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -
 
 def _start_background(config: Config, core: Core, parts: _Parts) -> None:
     start_contacts(core, parts.rooms.contacts)
+    start_calls(core, parts.rooms.calls)
     start_chores(
         core,
         parts.ephemeral,
@@ -379,6 +381,7 @@ class _RoomParts:
     reading: Reading
     finding: Finding
     contacts: Contacts
+    calls: Calls
 
 
 def _rooms(
@@ -401,7 +404,8 @@ def _rooms(
     finding = wire_finding(core, reading, federation.client, backfill)
     settings = ContactSettings(user_directory=config.user_directory, profiles=config.profiles)
     contacts = wire_contacts(core, people, actions, reading, settings)
-    return _RoomParts(actions, reading, finding, contacts)
+    calls = wire_calls(core, actions, reading, config)
+    return _RoomParts(actions, reading, finding, contacts, calls)
 
 
 def _for_clients(config: Config, core: Core, parts: _Parts, live: LiveStreams) -> list[Route]:
@@ -434,6 +438,7 @@ def _for_clients(config: Config, core: Core, parts: _Parts, live: LiveStreams) -
         sign_on=wire_single_sign_on(core, parts.people, config.sso, http, base_url=base_url),
         identifiers=parts.identifiers,
         contacts=parts.rooms.contacts,
+        calls=parts.rooms.calls,
         previews=parts.previews,
     )
     return client_routes(api)

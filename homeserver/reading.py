@@ -25,6 +25,7 @@ from homeserver.sync.notifications import Notifications
 from homeserver.sync.room_section import RoomSections
 from homeserver.sync.rulesets import KnownRules
 from homeserver.sync.state_changes import StateChanges
+from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.sync import Sync
 from homeserver.sync.timeline_window import TimelineWindows
 from homeserver.sync.unread import Unread
@@ -50,6 +51,7 @@ class Reading:
     follow: Follow
     event_stream: EventStream
     initial_sync: InitialSync
+    sticky: StickySections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ class _Shown:
     invite_permissions: InvitePermissions
     bundles: Bundles
     client_events: ClientEvents
+    sticky: StickySections
     windows: TimelineWindows
     history: History
     memberships: Memberships
@@ -108,6 +111,7 @@ def wire_reading(
         ),
         event_stream=stream,
         initial_sync=_initial_sync(core, shown, ephemeral, stream),
+        sticky=shown.sticky,
     )
 
 
@@ -115,12 +119,14 @@ def _shown(core: Core, backfill: Backfill) -> _Shown:
     visibility = Visibility(core.db, core.keys, core.events, core.states, core.retention)
     ignored = IgnoredUsers(core.db)
     bundles = Bundles(core.db, core.events, visibility, ignored)
+    client_events = ClientEvents(core.db, core.events, core.states, core.clock, bundles, sticky=core.sticky)
     return _Shown(
         visibility=visibility,
         ignored=ignored,
         invite_permissions=InvitePermissions(core.db),
         bundles=bundles,
-        client_events=ClientEvents(core.db, core.events, core.states, core.clock, bundles),
+        client_events=client_events,
+        sticky=StickySections(core.sticky, core.events, client_events),
         windows=TimelineWindows(core.db, visibility),
         history=History(
             db=core.db,
@@ -179,6 +185,7 @@ def _sync(
         lazy_members=lazy_members,
         unread=unread,
         typing=ephemeral.typing,
+        sticky=shown.sticky,
     )
     device_lists = DeviceListNews(
         db=core.db,
@@ -206,6 +213,7 @@ def _sync(
         ephemeral=ephemeral.positions,
         device_lists=device_lists,
         key_counts=encryption.counts,
+        sticky=shown.sticky,
     )
 
 

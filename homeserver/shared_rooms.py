@@ -55,6 +55,7 @@ def wire_shared_rooms(
         missing=missing,
         verifier=verifier,
         policy=policy,
+        sticky=core.sticky_checks,
     )
     adoption = _adoption(core)
     completion = _completion(core, inbound, missing, remote)

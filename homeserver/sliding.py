@@ -15,6 +15,7 @@ from homeserver.sync.sliding.listeners import Listeners
 from homeserver.sync.sliding.room_facts import RoomFacts
 from homeserver.sync.sliding.room_result import RoomResults
 from homeserver.sync.sliding.sliding_sync import SlidingSync
+from homeserver.sync.sliding.sticky_events import StickyEventsExtension
 from homeserver.sync.sliding.user_rooms import Sources
 from homeserver.sync.state_changes import StateChanges
 from homeserver.sync.timeline_window import TimelineWindows
@@ -43,7 +44,7 @@ def wire_sliding(
         presence=ephemeral.presence,
         notifier=core.notifier,
         ephemeral=ephemeral.positions,
-        extensions=extensions,
+        extensions=[*extensions, StickyEventsExtension(reading.sticky, core.rooms)],
     )
 
 

@@ -45,6 +45,7 @@ DOMAIN = (
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
     "homeserver.application_services",
+    "homeserver.calls",
     "homeserver.contacts",
     "homeserver.content_repository",
     "homeserver.core",
@@ -107,6 +108,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "homeserver.contacts": (
         *(*CORE, *DOMAIN),
         *("homeserver.core", "homeserver.people", "homeserver.reading", "homeserver.room_actions"),
+    ),
+    "homeserver.calls": (
+        *(*CORE, "homeserver.rooms", "homeserver.ratelimit"),
+        *("homeserver.chores", "homeserver.core", "homeserver.reading", "homeserver.room_actions"),
     ),
     "homeserver.room_actions": (*CORE, "homeserver.rooms", "homeserver.core"),
     "homeserver.shared_rooms": (*CORE, "homeserver.rooms", "homeserver.core"),

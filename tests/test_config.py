@@ -338,7 +338,9 @@ def sample_with_every_key() -> str:
 
 
 def test_the_sample_has_exactly_the_keys_there_are() -> None:
-    assert sorted(set(keys_of_file(yaml.safe_load(sample_with_every_key())))) == sorted(
+    keys = set(keys_of_file(yaml.safe_load(sample_with_every_key())))
+    # What a transport is made of is for its clients to know.
+    assert sorted(key for key in keys if not key.startswith("rtc_transports[]")) == sorted(
         keys_of_schema(Config)
     )
 
@@ -398,3 +400,31 @@ def test_lifetimes_are_given_in_days_and_kept_in_order(folder: Path) -> None:
     assert mistakes_in(folder, SMALLEST + "retention: {default: {min: 9, max: 7}}\n") == [
         "line 6: retention.default: min must not be more than max"
     ]
+
+
+@pytest.mark.parametrize(
+    ("transports", "ok"),
+    [
+        ("[{type: livekit, livekit_service_url: https://sfu.example.org, more: [1, {a: b}]}]", True),
+        ("[]", True),
+        ("[{type: org.example.peers}]", True),
+        ("[{type: livekit}]", False),
+        ("[{type: livekit, livekit_service_url: sfu.example.org}]", False),
+        ("[{livekit_service_url: https://sfu.example.org}]", False),
+        ("[{type: A B}]", False),
+        ("[{type: x, weight: 0.5}]", True),
+        (f"[{{type: x, number: {10**30}}}]", False),
+        ("[{type: x, when: 2020-01-01}]", False),
+        ("[livekit]", False),
+        (f"[{', '.join(['{type: x}'] * 21)}]", False),
+        (f"[{{type: x, more: {'y' * 5000}}}]", False),
+        ("[&a {type: x, more: *a}]", False),
+    ],
+)
+def test_transports_of_calls_are_told_as_they_stand(folder: Path, transports: str, ok: bool) -> None:
+    text = f"{SMALLEST}rtc_transports: {transports}\n"
+    if ok:
+        assert list(load(folder, text).rtc_transports) == yaml.safe_load(transports)
+    else:
+        with pytest.raises(ConfigErrors, match="rtc_transports"):
+            load(folder, text)

@@ -63,6 +63,22 @@ BEYOND_THE_LIST |= {
     ("POST", "/_matrix/client/v4/sync"): "MSC4186, which is not in it yet",
 }
 
+for _method, _row in (
+    ("PUT", "rooms/{roomId}/delayed_event/{eventType}/{txnId}"),
+    ("GET", "delayed_events"),
+    ("GET", "delayed_events/{delayId}"),
+    ("POST", "delayed_events/{delayId}"),
+    ("POST", "delayed_events/{delayId}/{action}"),
+):
+    BEYOND_THE_LIST[_method, f"{_UNSTABLE}/org.matrix.msc4140/{_row}"] = "MSC4140, which is not in it yet"
+BEYOND_THE_LIST |= {
+    ("PUT", f"{_CLIENT}/rooms/{{roomId}}/delayed_event/{{eventType}}/{{txnId}}"): "MSC4140, to be",
+    ("GET", "/_matrix/client/v1/delayed_events"): "MSC4140, to be",
+    ("GET", "/_matrix/client/v1/delayed_events/{delayId}"): "MSC4140, to be",
+    ("POST", "/_matrix/client/v1/delayed_events/{delayId}/{action}"): "MSC4140, to be",
+    ("GET", f"{_UNSTABLE}/org.matrix.msc4143/rtc/transports"): "MSC4143, which is not in it yet",
+    ("GET", "/_matrix/client/v1/rtc/transports"): "MSC4143, to be",
+}
 _MSC3391 = f"{_UNSTABLE}/org.matrix.msc3391/user/{{userId}}"
 _MSC4108, _MSC4388 = (
     f"{_UNSTABLE}/org.matrix.msc4108/rendezvous",

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from homeserver.config.accounts import IdentityServers, Policy, Recaptcha
 from homeserver.config.appservices import ApplicationServices
+from homeserver.config.calls import DelayedEvents, RtcTransports
 from homeserver.config.egress import Egress
 from homeserver.config.email import Email
 from homeserver.config.live import Cors, Live
@@ -292,6 +293,8 @@ class Config:
     retention: Retention = field(default_factory=Retention)
     support: Support = field(default_factory=Support)
     turn: Turn = field(default_factory=Turn)
+    rtc_transports: RtcTransports = ()
+    delayed_events: DelayedEvents = field(default_factory=DelayedEvents)
     push: Push = field(default_factory=Push)
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
     live: Live = field(default_factory=Live)

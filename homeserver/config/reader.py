@@ -206,6 +206,8 @@ def _value(source: _Source, node: yaml.Node, key: str, hint: Any, says: str | No
     if origin in (Union, types.UnionType):
         present = next(kind for kind in args if kind is not types.NoneType)
         return None if _is_null(node) else _value(source, node, key, present)
+    if hint is Mapping:
+        return _free(source, node, key)
     if origin is tuple:
         return _list(source, node, key, args[0], says)
     if origin is Literal:
@@ -242,6 +244,17 @@ def _list(source: _Source, node: yaml.Node, key: str, kind: Any, says: str | Non
     if len(source.mistakes) > before:
         raise _Wrong
     return tuple(values)
+
+
+def _free(source: _Source, node: yaml.Node, key: str) -> Mapping[str, Any]:
+    """A mapping whose keys are for somebody else to know."""
+    if not isinstance(node, yaml.MappingNode):
+        raise source.refuse(node, key, "must be a section of keys and values")
+    try:
+        value: Mapping[str, Any] = SafeConstructor().construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise source.refuse(node, key, "must be made of texts, numbers, lists and sections") from None
+    return value
 
 
 _SAYS: dict[Any, str] = {

@@ -22,6 +22,7 @@ from homeserver.protocol.ids import (
 )
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import event_id_of
+from homeserver.protocol.sticky import STICKY, sticky_of
 
 #: The largest PDU, in bytes of canonical JSON with its signatures and without ``unsigned``.
 MAX_EVENT_BYTES = 65_536
@@ -110,6 +111,8 @@ def client_event(
         formatted["state_key"] = event.state_key
     if event.redacts is not None:
         formatted["redacts"] = content["redacts"] = event.redacts
+    if isinstance(sticky := sticky_of(event), dict):
+        formatted[STICKY] = sticky
     if room_id:
         formatted["room_id"] = event.room_id
     if unsigned:

@@ -10,6 +10,7 @@ from homeserver.protocol.event_format import check_short, parse_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import SigningKey, encode_base64, reference_hash, sign_event
+from homeserver.protocol.sticky import STICKY
 from homeserver.storage.events import StoredEvent
 
 #: As many as the specification allows.
@@ -54,6 +55,7 @@ def template(
     auth_events: Sequence[Event],
     now_ms: int,
     redacts: str | None = None,
+    sticky_ms: int | None = None,
 ) -> dict[str, Any]:
     """An event that lacks its hashes and signatures: what ``make_join`` and its like answer with.
 
@@ -72,6 +74,8 @@ def template(
         pdu["room_id"] = room_id
     if state_key is not None:
         pdu["state_key"] = state_key
+    if sticky_ms is not None:
+        pdu[STICKY] = {"duration_ms": sticky_ms}
     if redacts is not None:
         if rules.updated_redaction_rules:
             pdu["content"]["redacts"] = redacts

@@ -37,6 +37,7 @@ from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.sticky_checks import StickyChecks
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage.events import REJECTED, SENT_HERE, SOFT_FAILED, StoredEvent
 from homeserver.storage.state import Overlay
@@ -99,6 +100,7 @@ class Inbound:
         missing: Missing,
         verifier: EventVerifier,
         policy: Policy,
+        sticky: StickyChecks,
     ) -> None:
         self._rooms = rooms
         self._events = events
@@ -109,6 +111,7 @@ class Inbound:
         self._missing = missing
         self._verifier = verifier
         self._policy = policy
+        self._sticky = sticky
 
     async def receive(
         self, origin: str, room_id: str, pdu: dict[str, Any], *, hand_on: bool = False
@@ -189,6 +192,7 @@ class Inbound:
         if stored is not None and stored.room_nid != room.nid:
             raise Dropped("another room has an event with its id")
         if stored is not None and _is_settled(stored):  # step 1
+            await self._sticky.came_again(stored)
             return stored
         while True:
             epoch = room.epoch
@@ -266,6 +270,7 @@ class Inbound:
             outlier=outlier,
             missing=gap.unknown if gap else (),
             overlay=overlay,
+            unwanted=not judged.recommended,
         )
         return addition, reason
 

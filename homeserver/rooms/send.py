@@ -41,6 +41,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     redacts: str | None = None
     #: Milliseconds since the epoch; the clock's time when ``None`` (appservices may say otherwise).
     origin_server_ts: int | None = None
+    #: How long it sticks, in milliseconds, where it does (``protocol/sticky.py``).
+    sticky_ms: int | None = None
 
 
 class Send:
@@ -216,6 +218,7 @@ class Send:
             auth_events=[stored.event for stored in auth],
             now_ms=self._clock.now_ms() if draft.origin_server_ts is None else draft.origin_server_ts,
             redacts=draft.redacts,
+            sticky_ms=draft.sticky_ms,
         )
         return pdu, auth
 

@@ -22,6 +22,7 @@ from homeserver.rooms.redactions import Redactions, emptied
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.state_store import Difference, StateStore
+from homeserver.rooms.sticky_events import StickyEvents
 from homeserver.storage import append as append_storage
 from homeserver.storage import events as event_storage
 from homeserver.storage import partial_joins
@@ -57,6 +58,8 @@ class Addition(msgspec.Struct, frozen=True, gc=False, eq=False):
     overlay: Overlay | None = None
     #: Who can tell the state before it, where that is a guess (in a room with a part of its state).
     origin: str | None = None
+    #: The room's policy server does not recommend it: it is soft-failed for good.
+    unwanted: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -101,6 +104,7 @@ class Timeline:
         server_name: str,
         announce: Announce,
         background: Background,
+        sticky: StickyEvents,
         forget_on_leave: bool = False,
         keep_redacted_until: Callable[[], int | None] = lambda: None,
     ) -> None:
@@ -115,6 +119,7 @@ class Timeline:
         self._server_name = server_name
         self._announce = announce
         self._background = background
+        self._sticky = sticky
         self._forget_on_leave = forget_on_leave
         self._keep_redacted_until = keep_redacted_until
 
@@ -205,6 +210,7 @@ class Timeline:
         return done
 
     def _remember(self, room: Room, batch: Append, placed: list[StoredEvent]) -> None:
+        self._sticky.note(batch.sticky)
         for stored in (*batch.new, *batch.placed):
             self._events.put(stored)
         for redacted in batch.redacted:
@@ -230,6 +236,8 @@ class Timeline:
             decided = await self._decide(room, stored, batch)
             stored = decided if isinstance(decided, StoredEvent) else self._carry_out(room, batch, decided)
         (batch.placed if addition.outlier else batch.new).append(stored)
+        if not addition.unwanted and (sticky := self._sticky.judge(stored)) is not None:
+            batch.sticky.append(sticky)
         if not stored.sent_here:
             batch.arrived.append(stored.id)
         batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)

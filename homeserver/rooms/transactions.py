@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from homeserver.clock import Clock
-from homeserver.protocol.events import Event
 from homeserver.rooms.send import AlsoFor
 from homeserver.storage import transaction_ids
 from homeserver.storage.append import Also
@@ -41,23 +40,41 @@ class Transactions:
         ``scope`` is the endpoint with its path parameters.  ``send`` must pass what it is
         given on to ``Send.send``.  A request that failed may be repeated.
         """
+
+        async def make(remember: Callable[[str], Also]) -> str:
+            return (await send(lambda event: remember(event.event_id))).id
+
+        return await self.once_for(user_id, device_id, scope, txn_id, make)
+
+    async def once_for(
+        self,
+        user_id: str,
+        device_id: str,
+        scope: str,
+        txn_id: str,
+        make: Callable[[Callable[[str], Also]], Awaitable[str]],
+    ) -> str:
+        """The id of whatever a request leads to, for the first time of which ``make`` is asked.
+
+        ``make`` is given what remembers an id, to be part of the transaction that stores what has it.
+        """
         key = (user_id, device_id, scope, txn_id)
         task = self._under_way.get(key)
         if task is None:
             # A task of its own: when the client hangs up, another request may be waiting for the same.
-            task = asyncio.ensure_future(self._send(key, send))
+            task = asyncio.ensure_future(self._make(key, make))
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _send(
-        self, key: tuple[str, str, str, str], send: Callable[[AlsoFor], Awaitable[StoredEvent]]
+    async def _make(
+        self, key: tuple[str, str, str, str], make: Callable[[Callable[[str], Also]], Awaitable[str]]
     ) -> str:
         known = await transaction_ids.event_id(self._db.read, *key)
         if known is not None:
             return known
 
-        def remember(event: Event) -> Also:
+        def remember(made: str) -> Also:
             now = self._clock.now_ms()
             user_id, device_id, scope, txn_id = key
             return partial(
@@ -66,8 +83,8 @@ class Transactions:
                 device_id=device_id,
                 scope=scope,
                 txn_id=txn_id,
-                event_id=event.event_id,
+                event_id=made,
                 now=now,
             )
 
-        return (await send(remember)).id
+        return await make(remember)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from homeserver.protocol.events import StateKey
-from homeserver.storage import events, redacted_content, relations, rooms, state
+from homeserver.storage import events, redacted_content, relations, rooms, state, sticky_events
 from homeserver.storage.database import Transaction
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership, RoomRow
 from homeserver.storage.state import CurrentEntry, Overlay, StateChange
+from homeserver.storage.sticky_events import Sticky
 
 #: More work for the same transaction: the transaction id of a request, a room's alias.
 Also: TypeAlias = Callable[[Transaction], Awaitable[object]]
@@ -51,6 +52,7 @@ class Append:
     #: Until when what these were is kept, in milliseconds since the epoch; ``None``: it is not.
     keep_redacted_until: int | None = None
     pending_redactions: list[tuple[str, int]] = field(default_factory=list)
+    sticky: list[Sticky] = field(default_factory=list)
     also: list[Also] = field(default_factory=list)
 
 
@@ -87,6 +89,8 @@ async def store(tx: Transaction, append: Append) -> None:
         await relations.remove(tx, emptied.stored.nid)
     for redacts, nid in append.pending_redactions:
         await events.add_pending_redaction(tx, redacts, nid)
+    if append.sticky:
+        await sticky_events.put(tx, append.sticky)
     for more in append.also:
         await more(tx)
 

@@ -7,7 +7,7 @@ sent everything up to their end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -131,6 +131,15 @@ async def sent_before(r: Reader, room_nid: int, after: int, upto: int, limit: in
         limit,
     )
     return [row[0] for row in rows]
+
+
+async def current(r: Reader, rooms: Sequence[int]) -> list[tuple[str, int, int]]:
+    """``(server_name, room_nid, joined_pos)`` of the servers that are in rooms now."""
+    rows = await r.fetch_in(
+        "SELECT server_name, room_nid, joined_pos FROM room_stays WHERE room_nid IN $1 AND left_pos IS NULL",
+        rooms,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def servers_owed(r: Reader, after: int) -> set[str]:

@@ -6,8 +6,9 @@ Specification: client-server API, "Client event", ``unsigned`` of events.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -17,10 +18,12 @@ from homeserver.protocol.event_format import client_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.filters import EventFormat, project_fields
 from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD
+from homeserver.protocol.sticky import STICKY, sticky_of
 from homeserver.rooms.bundles import Bundle, Bundles
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.sticky_events import StickyEvents
 from homeserver.rooms.visibility import SeenEvent
 from homeserver.storage import transaction_ids
 from homeserver.storage.database import Database
@@ -28,6 +31,10 @@ from homeserver.storage.events import StoredEvent
 from homeserver.storage.state import NO_EVENT
 
 _REMEMBERED = 20_000
+
+#: MSC4354 and MSC4140.
+_STICKY_TTL = "msc4354_sticky_duration_ttl_ms"
+_DELAY_ID = "org.matrix.msc4140.delay_id"
 
 #: JSON that is put into a response as it is.
 Encoded = orjson.Fragment | dict[str, Any]
@@ -42,17 +49,34 @@ class Form(msgspec.Struct, frozen=True, gc=False):
     event_format: EventFormat = "client"
 
 
+class DelayedIds(Protocol):
+    """Knows which events had been scheduled (``rooms/delayed_events.py``)."""
+
+    async def delay_ids(self, user_id: str, event_ids: list[str]) -> Mapping[str, str]:
+        """The delay ids of those of a user's own events that had been, by event id."""
+        ...
+
+
 class ClientEvents:
-    """Writes events for clients."""
+    """Writes events for clients; ``delayed`` knows those that senders had sent later."""
 
     def __init__(
-        self, db: Database, events: EventCache, states: StateStore, clock: Clock, bundles: Bundles
+        self,
+        db: Database,
+        events: EventCache,
+        states: StateStore,
+        clock: Clock,
+        bundles: Bundles,
+        *,
+        sticky: StickyEvents,
     ) -> None:
         self._db = db
         self._events = events
         self._states = states
         self._clock = clock
         self._bundles = bundles
+        self._sticky = sticky
+        self.delayed: DelayedIds | None = None
         #: By number of the event and of the redaction that emptied it: JSON without its closing brace.
         self._shared: dict[tuple[int, int | None], bytes] = {}
 
@@ -74,42 +98,50 @@ class ClientEvents:
         # Events inside of aggregations always name their room: that is how clients take them.
         inner = Form(room_id=True, event_format=form.event_format)
         told = [one for bundle in bundles.values() for one in _inside(bundle)]
-        txn_ids = await self._transaction_ids(user_id, device_id, [*seen, *told])
+        own = await self._known_to_sender(user_id, device_id, [*seen, *told])
         replacements = [bundle.replacement for bundle in bundles.values() if bundle.replacement is not None]
         written: dict[int, Encoded] = {
-            one.stored.nid: await self._written(room, one, txn_ids, inner, {}) for one in replacements
+            one.stored.nid: await self._written(room, one, own, inner, {}) for one in replacements
         }
         latest = [bundle.thread.latest for bundle in bundles.values() if bundle.thread is not None]
         for one in latest:
             relations = _relations(bundles.get(one.stored.nid), written)
-            written[one.stored.nid] = await self._written(room, one, txn_ids, inner, relations)
+            written[one.stored.nid] = await self._written(room, one, own, inner, relations)
         return [
-            await self._written(room, one, txn_ids, form, _relations(bundles.get(one.stored.nid), written))
+            await self._written(room, one, own, form, _relations(bundles.get(one.stored.nid), written))
             for one in seen
         ]
 
-    async def _transaction_ids(
+    async def _known_to_sender(
         self, user_id: str, device_id: str | None, seen: Sequence[SeenEvent]
-    ) -> dict[str, str]:
+    ) -> dict[str, dict[str, str]]:
+        """What ``unsigned`` tells the sender alone of an event, by event id."""
+        known: defaultdict[str, dict[str, str]] = defaultdict(dict)
         own = [one.stored.id for one in seen if one.stored.event.sender == user_id]
-        if not own or device_id is None:
-            return {}
-        return await transaction_ids.of_events(self._db.read, user_id, device_id, own)
+        if own and self.delayed is not None:
+            for event_id, delay_id in (await self.delayed.delay_ids(user_id, own)).items():
+                known[event_id][_DELAY_ID] = delay_id
+        if own and device_id is not None:
+            txn_ids = await transaction_ids.of_events(self._db.read, user_id, device_id, own)
+            for event_id, txn_id in txn_ids.items():
+                known[event_id]["transaction_id"] = txn_id
+        return known
 
     async def _written(
         self,
         room: Room,
         one: SeenEvent,
-        txn_ids: Mapping[str, str],
+        own: Mapping[str, Mapping[str, str]],
         form: Form,
         relations: Mapping[str, Any],
     ) -> Encoded:
         unsigned: dict[str, Any] = {
             "age": max(0, self._clock.now_ms() - one.stored.event.origin_server_ts),
             "membership": one.membership,
+            **own.get(one.stored.id, {}),
         }
-        if one.stored.id in txn_ids:
-            unsigned["transaction_id"] = txn_ids[one.stored.id]
+        if (ttl_ms := self._sticky.ttl_ms(one.stored)) is not None:
+            unsigned[_STICKY_TTL] = ttl_ms
         if relations:
             unsigned["m.relations"] = relations
         if one.stored.event.is_state:
@@ -220,4 +252,6 @@ def _encode(event: Event) -> bytes:
     ]
     if event.state_key is not None:
         parts += [b',"state_key":', orjson.dumps(event.state_key)]
+    if isinstance(sticky := sticky_of(event), dict):
+        parts += [b',"%b":' % STICKY.encode(), orjson.dumps(sticky)]
     return b"".join(parts)

@@ -23,14 +23,19 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
     ephemeral: int = 0
     #: For messages to the device, where they are given out more slowly; ``None``: up to ``pos``.
     to_device: int | None = None
+    #: The same for sticky events that are not in timelines.
+    sticky: int | None = None
 
     def __str__(self) -> str:
         text = f"{_VERSION}_{self.pos}_{self.ephemeral}"
+        if self.sticky is not None:
+            return f"{text}_{self.pos if self.to_device is None else self.to_device}_{self.sticky}"
         return text if self.to_device is None else f"{text}_{self.to_device}"
 
     def after_events(self, pos: int) -> SyncToken:
         """The token of a client that has since seen the events up to a position, and nothing else."""
-        return SyncToken(pos, self.ephemeral, self.pos if self.to_device is None else self.to_device)
+        to_device = self.pos if self.to_device is None else self.to_device
+        return SyncToken(pos, self.ephemeral, to_device, self.sticky)
 
     @classmethod
     def parse(cls, text: str) -> SyncToken:
@@ -40,7 +45,7 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
         """
         text = text.partition("~")[0]
         version, *numbers = text.split("_")
-        if version != _VERSION or len(numbers) not in {2, 3}:
+        if version != _VERSION or len(numbers) not in {2, 3, 4}:
             raise invalid_param("Unknown token")
         digits = [number.removeprefix("-") for number in numbers]
         if not all(one.isascii() and one.isdecimal() and len(one) <= _MAX_DIGITS for one in digits):

@@ -46,6 +46,13 @@ class SyncRequest:
         return self.since.ephemeral if self.since else 0
 
     @property
+    def since_sticky(self) -> int:
+        """The same for sticky events."""
+        if self.since is None:
+            return 0
+        return self.since.pos if self.since.sticky is None else self.since.sticky
+
+    @property
     def form(self) -> Form:
         """How events of rooms are to be written."""
         return Form(
@@ -68,6 +75,8 @@ class Reading:
     account_data: Mapping[str, Sequence[AccountDatum]]
     #: Users whose messages are not shown.
     ignored: frozenset[str]
+    #: Numbers of sticky events that are news, by room.
+    sticky: Mapping[int, Sequence[int]]
 
     @property
     def user_id(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from homeserver.protocol.filters import RoomEventFilter
+from homeserver.protocol.sticky import STICKY
 from homeserver.rooms.heroes import heroes, is_named
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.visibility import Visibility, only_events
@@ -24,6 +25,7 @@ from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import Reading
 from homeserver.sync.state_changes import NO_CHANGES, Changes, StateChanges
+from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.timeline_window import TimelineWindows, Window
 from homeserver.sync.typing import Typing
 from homeserver.sync.unread import Unread, as_json
@@ -48,6 +50,7 @@ class RoomSections:
         lazy_members: LazyMembers,
         unread: Unread,
         typing: Typing,
+        sticky: StickySections,
     ) -> None:
         self._db = db
         self._visibility = visibility
@@ -57,6 +60,7 @@ class RoomSections:
         self._lazy_members = lazy_members
         self._unread = unread
         self._typing = typing
+        self._sticky = sticky
 
     async def joined(
         self, reading: Reading, room: Room, membership: LocalMembership
@@ -79,13 +83,17 @@ class RoomSections:
         state = await self._shown_state(reading, room, window, changes.events, upto=upto, also=also)
         ephemeral, own_receipt = await self._ephemeral(reading, room, whole=since == 0)
         account_data = await self._account_data(reading, room, whole=since == 0)
+        sticky = await self._sticky.of_room(reading, room, window, whole=since == 0)
         nothing = not (window.events or window.limited or state or ephemeral or account_data or own_receipt)
+        nothing = nothing and not sticky
         if nothing and not whole and not summary:
             return None
         section = await self._timeline_and_state(reading, room, window, state)
         section["ephemeral"] = {"events": ephemeral}
         section["account_data"] = {"events": account_data}
         section["summary"] = summary
+        if sticky:
+            section[STICKY] = {"events": sticky}
         section.update(await self._unread_counts(reading, room, upto))
         return section
 

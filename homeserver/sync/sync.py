@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -37,6 +37,7 @@ from homeserver.sync.positions import EphemeralPositions, SyncToken
 from homeserver.sync.request import Reading, SyncRequest
 from homeserver.sync.room_section import RoomSections, account_data_events
 from homeserver.sync.rulesets import Rulesets
+from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.typing import Typing
 from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
@@ -79,6 +80,7 @@ class Sync:
         ephemeral: EphemeralPositions,
         device_lists: DeviceListNews,
         key_counts: KeyCounts,
+        sticky: StickySections,
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -97,6 +99,7 @@ class Sync:
         self._ephemeral = ephemeral
         self._device_lists = device_lists
         self._key_counts = key_counts
+        self._sticky = sticky
         self._newest = NewestPositions(
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
@@ -140,9 +143,12 @@ class Sync:
         pos, ephemeral = self._notifier.position, self._ephemeral.last
         rooms = await self._memberships.at(request.user_id, pos)
         to_device, to_device_pos = await self._waiting_messages(request, pos)
-        now = SyncToken(pos, ephemeral, to_device_pos)
+        # On a first sync every room tells its own.
+        after = pos if request.since is None else request.since_sticky
+        sticky, sticky_pos = self._sticky.news(rooms.joined, after, pos)
+        now = SyncToken(pos, ephemeral, to_device_pos, sticky_pos)
         own = await account_data.changed(self._db.read, request.user_id, request.since_pos, pos)
-        reading = await self._reading(request, now, rooms, own)
+        reading = await self._reading(request, now, rooms, own, sticky)
         sections = await self._rooms_of(reading, rooms)
         changed, left = await self._device_news(request, rooms, pos)
         counts = await self._key_counts.of(request.user_id, request.device_id)
@@ -178,7 +184,12 @@ class Sync:
         return await self._device_lists.between(request.user_id, rooms, with_news, request.since_pos, pos)
 
     async def _reading(
-        self, request: SyncRequest, now: SyncToken, rooms: UserRooms, own: Collection[AccountDatum]
+        self,
+        request: SyncRequest,
+        now: SyncToken,
+        rooms: UserRooms,
+        own: Collection[AccountDatum],
+        sticky: Mapping[int, Sequence[int]],
     ) -> Reading:
         by_room: defaultdict[str, list[AccountDatum]] = defaultdict(list)
         for datum in own:
@@ -191,6 +202,7 @@ class Sync:
             with_typing=frozenset(self._typing.changed(rooms.joined, request.since_ephemeral)),
             account_data=by_room,
             ignored=await self._ignored.by(request.user_id),
+            sticky=sticky,
         )
 
     async def _rooms_of(self, reading: Reading, rooms: UserRooms) -> dict[str, dict[str, Any]]:
@@ -214,7 +226,7 @@ class Sync:
             ]
         since = request.since_pos
         nids = await self._newest.changed(rooms.joined, since)
-        nids |= reading.with_receipts | reading.with_typing
+        nids |= reading.with_receipts | reading.with_typing | reading.sticky.keys()
         nids |= await self._with_account_data(reading, rooms)
         if rooms.newest > since:
             nids |= {nid for nid, membership in rooms.by_room.items() if membership.pos > since}

@@ -17,6 +17,7 @@ from homeserver.protocol.ids import MAX_ID_BYTES, validate_new_localpart
 from homeserver.protocol.third_party_ids import canonical_address
 from homeserver.storage import (
     account_data,
+    delayed_events,
     filters,
     key_backup,
     profile_changes,
@@ -200,6 +201,7 @@ class Accounts:
             await profile_changes.forget(tx, user_id)
             await third_party_ids.remove_all(tx, user_id)
             await pushers.remove_all(tx, user_id)
+            await delayed_events.remove_all(tx, user_id)
             if erase:
                 await account_data.remove_all(tx, user_id)
                 await filters.remove_all(tx, user_id)

@@ -17,6 +17,7 @@ from client_api.wiring import Settings, wire_client_api
 from federation.signatures import authorization_header
 from homeserver.application_services import ApplicationServices, wire_application_services
 from homeserver.appservices.client import Http
+from homeserver.calls import Calls, wire_calls
 from homeserver.clock import FakeClock
 from homeserver.config import Config, Media
 from homeserver.config import Registration as RegistrationSettings
@@ -107,6 +108,8 @@ class AccountServer:
         self.sign_on: SingleSignOn | None = None
         self.core = core
         self._profiles = profiles or Profiles()
+        self._config = config
+        self.calls: Calls
         self.clock = clock
         self.db = core.db
         self.witness = Witness()
@@ -142,6 +145,7 @@ class AccountServer:
         self.reading = wire_reading(
             self.core, self.people.push_rules, self.ephemeral, AskedForHistory(), self.encryption
         )
+        self.calls = wire_calls(self.core, self.actions, self.reading, self._config)
         self.services = wire_application_services(
             *(self.core, self.people, self.ephemeral, self.reading, self.encryption),
             http=http or NoHttp(),
@@ -165,6 +169,7 @@ class AccountServer:
             settings=self.settings,
             identifiers=self.identifiers,
             sign_on=self.sign_on,
+            calls=self.calls,
             contacts=wire_contacts(
                 self.core, self.people, self.actions, self.reading, ContactSettings(profiles=self._profiles)
             ),

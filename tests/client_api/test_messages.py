@@ -101,7 +101,7 @@ async def test_odd_parameters_are_refused(rooms: RoomServer) -> None:
     assert await rooms.refusal(alice, messages, dir="b", **{"from": "nonsense"}) == (400, "M_INVALID_PARAM")
     assert await rooms.refusal(alice, messages, dir="b", filter="{") == (400, "M_INVALID_PARAM")
     assert await rooms.refusal(alice, messages, dir="b", limit="-1") == (400, "M_INVALID_PARAM")
-    assert await rooms.refusal(alice, "/sync", since="s1_1_2_3_4") == (400, "M_INVALID_PARAM")
+    assert await rooms.refusal(alice, "/sync", since="s1_1_2_3_4_5") == (400, "M_INVALID_PARAM")
     assert await rooms.refusal(alice, "/sync", filter="7") == (400, "M_INVALID_PARAM")
 
 

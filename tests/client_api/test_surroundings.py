@@ -8,6 +8,7 @@ import hmac
 
 import pytest
 
+from client_api.calls import relay_password
 from homeserver.config.surroundings import Contact, Support, Turn
 from homeserver.storage.database import Database
 from tests.client_api.account_server import AccountServer, account_server, configured
@@ -29,6 +30,12 @@ async def test_a_shared_secret_makes_a_password_for_a_time(sqlite_database: Data
     mac = hmac.new(b"north star", reply["username"].encode(), hashlib.sha1).digest()
     assert reply["password"] == base64.b64encode(mac).decode()
     assert (reply["uris"], reply["ttl"]) == (list(URIS), 600)
+
+
+def test_the_password_is_made_as_relays_make_it() -> None:
+    """Against ``openssl dgst -sha1 -hmac``, which draft-uberti-behave-turn-rest comes to."""
+    username = "1433895918:@alice:a.org"
+    assert relay_password("south pole", username) == "KKcLyHd66k12BAoeuABYk2OuZ9Y="
 
 
 async def test_or_everybody_has_the_same(sqlite_database: Database) -> None:
@@ -73,3 +80,27 @@ async def test_without_providers_there_is_no_single_sign_on(server: AccountServe
         "/login/sso/redirect/x",
     ):
         assert await server.refused("GET", path) == (404, "M_UNRECOGNIZED")
+
+
+LIVEKIT = {"type": "livekit", "livekit_service_url": "https://sfu.a.org/jwt", "region": {"name": "north"}}
+
+
+@pytest.mark.parametrize("path", ["v1/rtc/transports", "unstable/org.matrix.msc4143/rtc/transports"])
+async def test_calls_of_many_find_their_way(sqlite_database: Database, path: str) -> None:
+    found = configured(rtc_transports=(LIVEKIT,))
+    async with account_server(sqlite_database, config=found) as server:
+        token = await server.user("alice")
+        reply = await server.call("GET", f"/_matrix/client/{path}", token=token)
+        assert reply == (200, {"rtc_transports": [LIVEKIT]})
+        assert await server.refused("GET", f"/_matrix/client/{path}") == (401, "M_MISSING_TOKEN")
+        _, known = await server.call("GET", "/.well-known/matrix/client")
+        assert known["org.matrix.msc4143.rtc_foci"] == [LIVEKIT]
+        _, versions = await server.call("GET", "/_matrix/client/versions")
+        assert versions["unstable_features"]["org.matrix.msc4143"] is True
+
+
+async def test_or_are_told_that_there_is_none(server: AccountServer) -> None:
+    path = "/_matrix/client/v1/rtc/transports"
+    assert await server.call("GET", path, token=await server.user("alice")) == (200, {"rtc_transports": []})
+    _, known = await server.call("GET", "/.well-known/matrix/client")
+    assert "org.matrix.msc4143.rtc_foci" not in known

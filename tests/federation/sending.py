@@ -137,6 +137,7 @@ async def start_sender(server: Server, peer: Recorded, *, max_caught_up: int = M
         clock=server.network.clock,
         server_name=server.name,
         allows=lambda name: name != "unwanted.example",
+        sticky=server.core.sticky,
         max_caught_up=max_caught_up,
     )
     await sender.start(server.notifier.position)

@@ -141,6 +141,7 @@ class Story:
             clock=self.world.clock,
             server_name=SERVER,
             allows=lambda name: True,
+            sticky=self.world.core.sticky,
             max_caught_up=3,
         )
         await self.sender.start(self.world.core.notifier.position)

@@ -8,7 +8,7 @@ Specification: MSC4186, "Extensions".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from homeserver.errors import MatrixError
@@ -76,6 +76,8 @@ class SlidingReading:
     #: repeated request finds what there was before.  Values must not be changed in place, and
     #: must be bounded in size.  In memory only: a new connection starts with nothing.
     memory: dict[str, Any]
+    #: Where the timelines begin that are told: events after these positions are in them.
+    timelines: Mapping[int, int] = field(default_factory=dict)
 
     def rooms(self, asked: Mapping[str, Any]) -> Set[int]:
         """The rooms an extension is asked about by ``lists`` and ``rooms``: all in view where unsaid.

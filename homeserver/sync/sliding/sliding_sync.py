@@ -7,7 +7,7 @@ Specification: MSC4186.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,7 +243,7 @@ class _Begun:
         )
 
     def reading(
-        self, told: Collection[int], sent: Mapping[int, SentRoom], memory: dict[str, Any]
+        self, told: Mapping[int, Mapping[str, Any]], sent: Mapping[int, SentRoom], memory: dict[str, Any]
     ) -> SlidingReading:
         """What extensions are told."""
         return SlidingReading(
@@ -257,6 +257,11 @@ class _Begun:
             sent_rooms={nid: nid not in sent for nid in told},
             ignored=self.ignored,
             memory=memory,
+            timelines={
+                nid: SyncToken.parse(result["prev_batch"]).pos
+                for nid, result in told.items()
+                if result.get("prev_batch")
+            },
         )
 
 
