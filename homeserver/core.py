@@ -128,7 +128,7 @@ async def open_core(
         states=states,
         resolution=resolution,
         rooms=rooms,
-        outliers=Outliers(db, keys, events, event_nids),
+        outliers=Outliers(db, keys, events, event_nids, server_name),
         notifier=notifier,
         timeline=timeline,
         send=send,

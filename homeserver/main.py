@@ -61,7 +61,7 @@ from homeserver.ratelimit import RateLimiter
 from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
 from homeserver.single_sign_on import base_url_of, wire_single_sign_on
-from homeserver.storage import open_database
+from homeserver.storage import event_media, open_database
 from homeserver.third_party_identifiers import ThirdPartyIdentifiers, registration_policy, wire_identifiers
 from homeserver.url_previews import open_url_previews
 from homeserver.users.passwords import Passwords
@@ -206,7 +206,8 @@ async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -
         registrations=config.application_services,
     )
     await services.start(core, people, rooms.actions, federation.rooms.invites)
-    content = wire_content_repository(core, config.media, federation_media(core, https))
+    icons = [provider.icon for provider in config.sso.providers if provider.icon]
+    content = wire_content_repository(core, config.media, federation_media(core, https), kept=icons)
     await content.open(core, opened)
     push_mail = _push_mail(config, core, pushers, identifiers)
     reader = wire_push_reader(core, pushers, rooms.reading, ephemeral, ways_out.strangers, mail=push_mail)
@@ -240,7 +241,8 @@ def _start_background(config: Config, core: Core, parts: _Parts) -> None:
         identifiers=parts.identifiers,
     )
     start_related_redactions(core, parts.rooms.actions.related_redactions)
-    start_expiring(core, parts.rooms.actions.membership, config.retention.purge_interval)
+    also = (event_media.remove,)
+    start_expiring(core, parts.rooms.actions.membership, config.retention.purge_interval, also=also)
 
 
 def _served(config: Config, listener: Listener, tables: Mapping[str, list[Route]]) -> list[Route]:

@@ -428,3 +428,43 @@ def test_transports_of_calls_are_told_as_they_stand(folder: Path, transports: st
     else:
         with pytest.raises(ConfigErrors, match="rtc_transports"):
             load(folder, text)
+
+
+S3_SETTINGS = (
+    SMALLEST
+    + """\
+media:
+  s3:
+    bucket: media
+"""
+)
+
+
+def test_media_may_be_in_a_bucket(folder: Path) -> None:
+    text = S3_SETTINGS + "    access_key: me\n    secret_key: ${S3_SECRET}\n    prefix: /ours/media\n"
+    s3 = load(folder, text, S3_SECRET="a-secret-key").media.s3
+
+    assert s3 is not None
+    assert (s3.bucket, s3.secret_key, s3.prefix) == ("media", "a-secret-key", "ours/media/")
+    assert "a-secret-key" not in repr(s3)
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ("access_key: me", "line 7: media.s3: access_key and secret_key belong together"),
+        ("region: here and there", "line 9: media.s3.region: must be the name of a region"),
+        ("endpoint: s3.example.org", "line 9: media.s3.endpoint: must be a URL"),
+    ],
+)
+def test_a_bucket_that_cannot_be_is_refused(folder: Path, line: str, mistake: str) -> None:
+    [found] = mistakes_in(folder, f"{S3_SETTINGS}    {line}\n")
+
+    assert found.partition(":")[2].startswith(mistake.partition(":")[2])
+
+
+def test_a_bucket_needs_what_speaks_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homeserver.config.media.find_spec", lambda _: None)
+    [mistake] = mistakes_in(folder, S3_SETTINGS)
+
+    assert "pip install 'inglenook[s3]'" in mistake

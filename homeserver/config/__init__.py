@@ -21,6 +21,7 @@ from homeserver.config.egress import Egress
 from homeserver.config.email import Email
 from homeserver.config.live import Cors, Live
 from homeserver.config.login import Login, Sso
+from homeserver.config.media import Media
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.config.previews import UrlPreviews
 from homeserver.config.push import Push
@@ -31,10 +32,8 @@ from homeserver.config.rules import (
     AddressRange,
     BaseUrl,
     BindAddress,
-    Bytes,
     DatabaseUrl,
     DomainPattern,
-    Folder,
     KeyId,
     Port,
     PublicKey,
@@ -221,26 +220,6 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """What people upload, and what is fetched for them from other servers; sizes in bytes."""
-
-    #: ``load_config`` places the default beside the configuration file.
-    folder: Folder = Path("media")
-    max_upload_bytes: Bytes = 104_857_600
-    max_bytes_per_user: Bytes | None = None
-    allow_remote: bool = True
-    max_remote_bytes: Bytes = 104_857_600
-    remote_cache_bytes: Bytes = 10_737_418_240
-    max_image_pixels: Annotated[int, number(int, 1_000_000, 100_000_000)] = 40_000_000
-    unauthenticated_access: bool = False
-
-    def __post_init__(self) -> None:
-        # So that what was just fetched is never what has to give way.
-        if self.remote_cache_bytes < 2 * self.max_remote_bytes:
-            raise ValueError("remote_cache_bytes must be at least twice max_remote_bytes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
     """What is logged (to standard error), and how it looks."""
 
@@ -288,7 +267,7 @@ class Config:
     presence: Presence = Presence()
     profiles: Profiles = field(default_factory=Profiles)
     user_directory: UserDirectory = field(default_factory=UserDirectory)
-    media: Media = Media()
+    media: Media = field(default_factory=Media)
     url_previews: UrlPreviews = field(default_factory=UrlPreviews)
     retention: Retention = field(default_factory=Retention)
     support: Support = field(default_factory=Support)

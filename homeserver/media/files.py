@@ -25,13 +25,18 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 #: What is read or written at once.
-_PIECE = 256 * 1024
+PIECE = 256 * 1024
 _INCOMING = "incoming"
-_FILE_ID = re.compile(r"[0-9a-f]{32}")
+FILE_ID = re.compile(r"[0-9a-f]{32}")
 #: Looked up at once when files without a row are searched for.
 _BATCH = 500
 #: A file may be complete before its row is; so young ones are left alone.
-_ORPHAN_AGE_S = 3600.0
+ORPHAN_AGE_S = 3600.0
+
+
+def new_file_id() -> str:
+    """An id for a new file."""
+    return secrets.token_hex(16)
 
 
 class NewFile(Protocol):
@@ -63,7 +68,15 @@ class NewFile(Protocol):
 
 
 class Files(Protocol):
-    """A place for files, found again by their ids."""
+    """A place for files, found again by their ids; ``open`` comes before anything else."""
+
+    async def open(self) -> None:
+        """Get ready, and clear away what was half written; ``OSError``."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it needed."""
+        ...
 
     def create(self) -> NewFile:
         """A new file, to be written."""
@@ -81,9 +94,18 @@ class Files(Protocol):
         """Delete files; those that are not there are passed over."""
         ...
 
+    async def remove_orphans(
+        self, known: Callable[[Sequence[str]], Awaitable[set[str]]], *, age: float = ORPHAN_AGE_S
+    ) -> int:
+        """Delete files older than ``age`` seconds that ``known`` does not return; how many.
+
+        They are left by a crash between a file and its row, or a row and its file.
+        """
+        ...
+
 
 class FolderFiles:
-    """Files in a folder, spread over 256 folders in it; ``open`` comes before anything else."""
+    """Files in a folder, spread over 256 folders in it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,16 +113,16 @@ class FolderFiles:
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="media-files")
 
     async def open(self) -> None:
-        """Make the folder if need be, and clear away what was half written; ``OSError``."""
+        """See ``Files``; makes the folder if need be."""
         await self._in_thread(self._prepare)
 
     async def close(self) -> None:
-        """End the threads."""
+        """See ``Files``."""
         await asyncio.to_thread(self._threads.shutdown)
 
     def create(self) -> NewFile:
         """See ``Files``."""
-        file_id = secrets.token_hex(16)
+        file_id = new_file_id()
         return _FolderFile(file_id, self._folder / _INCOMING / file_id, self._path(file_id), self._in_thread)
 
     async def read(self, file_id: str, start: int, length: int) -> AsyncGenerator[bytes, None]:
@@ -108,7 +130,7 @@ class FolderFiles:
         file = await self._in_thread(lambda: _opened(self._path(file_id), start))
         try:
             while length > 0:
-                piece = await self._in_thread(partial(file.read, min(length, _PIECE)))
+                piece = await self._in_thread(partial(file.read, min(length, PIECE)))
                 if not piece:
                     raise EOFError(f"the media file {file_id} is shorter than it was")
                 length -= len(piece)
@@ -126,12 +148,11 @@ class FolderFiles:
         if paths:
             await self._in_thread(lambda: _unlink(paths))
 
-    async def remove_orphans(self, known: Callable[[Sequence[str]], Awaitable[set[str]]]) -> int:
-        """Delete files older than an hour that ``known`` does not return; how many.
-
-        They are left by a crash between a file and its row, or a row and its file.
-        """
-        removed, before = 0, time.time() - _ORPHAN_AGE_S
+    async def remove_orphans(
+        self, known: Callable[[Sequence[str]], Awaitable[set[str]]], *, age: float = ORPHAN_AGE_S
+    ) -> int:
+        """See ``Files``."""
+        removed, before = 0, time.time() - age
         everything = _files_before(self._folder, before)
         while batch := await self._in_thread(lambda: list(islice(everything, _BATCH))):
             orphans = set(batch) - await known(batch)
@@ -140,7 +161,7 @@ class FolderFiles:
         return removed
 
     def _path(self, file_id: str) -> Path:
-        if not _FILE_ID.fullmatch(file_id):
+        if not FILE_ID.fullmatch(file_id):
             raise ValueError(f"{file_id!r} is not the id of a file")
         return self._folder / file_id[:2] / file_id[2:]
 
@@ -194,7 +215,7 @@ class _FolderFile:
         self.size += len(data)
         self._pieces.append(data)
         self._waiting += len(data)
-        if self._waiting >= _PIECE:
+        if self._waiting >= PIECE:
             await self._flush()
 
     async def keep(self) -> None:
@@ -253,5 +274,5 @@ def _files_before(folder: Path, before: float) -> Iterator[str]:
             continue
         for file in os.scandir(shard):
             with suppress(FileNotFoundError):
-                if _FILE_ID.fullmatch(shard.name + file.name) and file.stat().st_mtime < before:
+                if FILE_ID.fullmatch(shard.name + file.name) and file.stat().st_mtime < before:
                     yield shard.name + file.name

@@ -43,7 +43,11 @@ _CONTENT_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(?:[ \t]*;[\x20-\x7e\t]*)?")
 _PARAMETER = re.compile(
     rf';[ \t]*(?P<name>{_TOKEN})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^;"]*))'
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: What ends lines, leads to other folders, or shows a name in another order than it has ("gpj.exe"
+#: as "exe.jpg").
+_HARMFUL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f/\\\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 _ATTR_CHAR = "!#$&+-.^_`|~"
 
 
@@ -67,15 +71,15 @@ def upload_filename(value: str | None) -> str | None:
 
 
 def content_disposition(media_type: str, filename: str | None) -> str:
-    """``inline`` or ``attachment``, and the file's name."""
+    """``inline`` or ``attachment``, and the file's name unless it is too long."""
     kind = "inline" if essence(media_type) in INLINE_TYPES else "attachment"
-    if not filename:
+    if not filename or len(filename) > MAX_FILENAME:
         return kind
     name = _harmless(filename)
     if re.fullmatch(_TOKEN, name):
         return f"{kind}; filename={name}"
     if name.isascii():
-        escaped = re.sub(r'(["\\])', r"\\\1", name)
+        escaped = name.replace('"', r"\"")
         return f'{kind}; filename="{escaped}"'
     return f"{kind}; filename*=utf-8''{quote(name, safe=_ATTR_CHAR)}"
 
@@ -118,5 +122,7 @@ def _extended(value: str) -> str | None:
 
 
 def _harmless(name: str) -> str:
-    """A name without control characters, which have no place in a header."""
-    return _CONTROL.sub("_", name)
+    """A name that is one name of one file, and shown as what it is."""
+    harmless = _HARMFUL.sub("_", name)
+    # "." and ".." are folders.
+    return harmless if harmless.strip(". ") else harmless.replace(".", "_")

@@ -12,7 +12,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -28,9 +28,12 @@ CONTENT_TYPES = {
     "MPO": "image/jpeg",
 }
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
-#: Frames times pixels of an animated thumbnail; beyond it the first frame has to do.
-_MAX_ANIMATED_PIXELS = 32_000_000
+#: Of an animated thumbnail: frames, frames times its pixels, and times those of the original, all of
+#: which are decoded; and seconds.  Beyond that the first frame has to do.
 _MAX_FRAMES = 500
+_MAX_ANIMATED_PIXELS = 32_000_000
+_MAX_DECODED_PIXELS = 100_000_000
+_ANIMATION_SECONDS = 8.0
 _MEMORY = 1536 * 1024 * 1024
 _ORIENTATION = 0x0112
 #: EXIF orientations from 5 on lie on their side.
@@ -98,8 +101,8 @@ def make(data: bytes, job: Job) -> Result:
     moves = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     if size[0] <= job.width and size[1] <= job.height and (job.animated or not moves):
         return Result("original", CONTENT_TYPES[image.format or ""])
-    if moves and job.animated and _can_be_animated(image, job):
-        return Result("made", "image/webp", _animation(image, job))
+    if moves and job.animated and (animation := _animation(data, size, job)) is not None:
+        return Result("made", "image/webp", animation)
     # JPEG can be decoded smaller in the first place.
     smallest = scaled_size(size, (job.width, job.height))
     image.draft(None, (smallest[1], smallest[0]) if turned >= 5 else smallest)
@@ -150,24 +153,33 @@ def _resized(picture: Image.Image, job: Job) -> Image.Image:
     return picture.crop(centred_box(covering, size))
 
 
-def _can_be_animated(image: Image.Image, job: Job) -> bool:
-    frames = int(getattr(image, "n_frames", 1))
-    pixels = image.width * image.height
-    return frames <= _MAX_FRAMES and frames * min(pixels, job.width * job.height * 4) <= _MAX_ANIMATED_PIXELS
-
-
-def _animation(image: Image.Image, job: Job) -> bytes:
+def _animation(data: bytes, size: Size, job: Job) -> bytes | None:
+    """The thumbnail, moving; ``None`` where that is too much, or cannot be done."""
+    wanted = (job.width, job.height)
+    made = scaled_size(size, wanted) if job.method == "scale" else cropped_size(size, wanted)
+    most = min(
+        _MAX_FRAMES,
+        _MAX_ANIMATED_PIXELS // (made[0] * made[1]),
+        _MAX_DECODED_PIXELS // (size[0] * size[1]),
+    )
+    until = time.monotonic() + _ANIMATION_SECONDS
     durations: list[int] = []
-
-    def frames() -> Iterator[Image.Image]:
+    frames: list[Image.Image] = []
+    try:
+        # Opened anew: whatever becomes of it, the first frame can still be had from the other.
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
         for frame in ImageSequence.Iterator(image):
+            if len(frames) == most or time.monotonic() > until:
+                return None
+            frames.append(_resized(frame.convert("RGBA"), job))
             durations.append(int(frame.info.get("duration", 100)))
-            yield _resized(frame.convert("RGBA"), job)
-
-    first, *rest = frames()
-    out = io.BytesIO()
-    loop = int(image.info.get("loop", 0))
-    first.save(out, "WEBP", save_all=True, append_images=rest, duration=durations, loop=loop, quality=75)
+        out = io.BytesIO()
+        loop = int(image.info.get("loop", 0))
+        first, *rest = frames
+        options = {"duration": durations, "loop": loop, "quality": 75, "method": 0}
+        first.save(out, "WEBP", save_all=True, append_images=rest, **options)
+    except Exception:  # decoders stumble over bad images in every way there is
+        return None
     return out.getvalue()
 
 

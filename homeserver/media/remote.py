@@ -24,6 +24,7 @@ _MAX_FETCHES: Final = 100
 #: When there is too much, this share of the bound is left.
 _TRIMMED_TO: Final = 0.9
 _BATCH: Final = 100
+_DAY_MS: Final = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ class RemoteMedia(Protocol):
 class RemoteCopies:
     """Finds other servers' media, here or there.
 
-    ``max_bytes`` bounds one file, ``cache_bytes`` all of them together; ``dropped`` is told
-    of files that were given up.
+    ``max_bytes`` bounds one file, ``cache_bytes`` all of them together, and ``days`` how long one
+    is kept that nobody asks for; ``dropped`` is told of files that were given up.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RemoteCopies:
         remote: RemoteMedia | None,
         max_bytes: int,
         cache_bytes: int,
+        days: float | None,
         public: bool,
         dropped: Callable[[Collection[str]], Awaitable[None]],
     ) -> None:
@@ -74,6 +76,7 @@ class RemoteCopies:
         self._remote = remote
         self._max_bytes = max_bytes
         self._cache_bytes = cache_bytes
+        self._max_age = None if days is None else round(days * _DAY_MS)
         self._public = public
         self._dropped = dropped
         self._fetches: InFlight[Mxc, Copy] = InFlight()
@@ -112,6 +115,16 @@ class RemoteCopies:
             excess += int(self._cache_bytes * (1 - _TRIMMED_TO))
             while excess > 0 and (oldest := await storage.longest_unused(self._db.scan, _BATCH)):
                 excess -= await self._give_up(oldest, excess)
+
+    async def expire(self) -> None:
+        """Give up the copies that nobody asked for in so many days."""
+        if self._max_age is None:
+            return
+        async with self._trimming:
+            await self.note_uses()
+            before = self._clock.now_ms() - self._max_age
+            while oldest := await storage.longest_unused(self._db.scan, _BATCH, before=before):
+                await self._give_up(oldest, sum(copy.size for copy in oldest) + 1)
 
     async def close(self) -> None:
         """Stop fetching."""

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import msgspec
 
 from homeserver.clock import Clock
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, not_found
 from homeserver.lookups import InFlight, Recent
 from homeserver.media.content import Content
 from homeserver.media.files import Files
@@ -65,7 +65,8 @@ class Wanted:
 class Thumbnails:
     """Finds thumbnails, and has them made.
 
-    ``max_bytes`` and ``max_pixels`` bound the images they are made of.
+    ``max_bytes`` and ``max_pixels`` bound the images they are made of; ``animated`` is whether
+    any of them move.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Thumbnails:
         workers: ImageWorkers,
         max_bytes: int,
         max_pixels: int,
+        animated: bool = True,
     ) -> None:
         self._db = db
         self._files = files
@@ -84,6 +86,7 @@ class Thumbnails:
         self._workers = workers
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
+        self._animated = animated
         self._making: InFlight[tuple[str, Wanted], Content] = InFlight()
         self._failures: Recent[tuple[str, Wanted], tuple[float, Failure]] = Recent(_REMEMBERED_FAILURES)
 
@@ -93,6 +96,7 @@ class Thumbnails:
         400 ``M_UNKNOWN`` for what is no image, ``M_TOO_LARGE`` for one that is too large: 413
         for media of this server, 502 for another's.
         """
+        wanted = replace(wanted, animated=wanted.animated and self._animated)
         kept = await storage.thumbnails_of(self._db.read, [original.file_id])
         for thumbnail in kept:
             # Thumbnails are not backed up, so a row may be there without its file.
@@ -143,12 +147,18 @@ class Thumbnails:
                 await file.keep()
             thumbnail = msgspec.structs.replace(thumbnail, file_id=file.file_id, size=file.size)
 
-        async def store(tx: Transaction) -> None:
+        async def store(tx: Transaction) -> bool:
+            # It may have been let go meanwhile, and its thumbnails with it.
+            if not await storage.is_original(tx, original.file_id):
+                return False
             await storage.remove_thumbnails(tx, surplus)
             await storage.put_thumbnail(tx, thumbnail)
+            return True
 
-        await self._db.write(store)
-        await self._files.remove([each.file_id for each in surplus if each.file_id])
+        unwanted = surplus if await self._db.write(store) else [thumbnail]
+        await self._files.remove([each.file_id for each in unwanted if each.file_id])
+        if unwanted == [thumbnail]:
+            raise not_found("There is no such media any more")
         return self._content(original, thumbnail)
 
     async def _picture(self, original: Content, wanted: Wanted) -> Picture:
@@ -162,8 +172,15 @@ class Thumbnails:
             animated=wanted.animated,
             max_pixels=self._max_pixels,
         )
+        try:
+            async with aclosing(original.read()) as image:
+                return await self._workers.make(image, job)
+        except (TooCostly, NotAnImage):
+            if not job.animated:
+                raise
+        # What is too much to be shown moving can be shown still.
         async with aclosing(original.read()) as image:
-            return await self._workers.make(image, job)
+            return await self._workers.make(image, replace(job, animated=False))
 
     def _content(self, original: Content, thumbnail: Thumbnail) -> Content:
         filename = "thumbnail." + thumbnail.content_type.partition("/")[2]

@@ -133,7 +133,8 @@ class Uploads:
                 filename=described.filename,
             )
             if not filled:
-                raise _already_uploaded()
+                is_there = await storage.local(tx, mxc.media_id) is not None
+                raise _already_uploaded() if is_there else not_found("There is no such media any more")
 
         await self._store(fill, file)
         for arrival in self._arrivals.get(mxc.media_id, ()):

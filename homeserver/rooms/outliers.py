@@ -17,9 +17,11 @@ from homeserver.protocol.auth_rules import NotAllowed, check_against_state, chec
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.event_cache import EventCache
+from homeserver.storage import event_media
 from homeserver.storage import events as event_storage
 from homeserver.storage import state as state_storage
 from homeserver.storage.database import Database, Transaction
+from homeserver.storage.event_media import Naming, names_in
 from homeserver.storage.events import REJECTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence
@@ -91,11 +93,14 @@ def auth_chain_within(event: Event, events: Mapping[str, Event]) -> set[str]:
 class Outliers:
     """Judges and stores outliers."""
 
-    def __init__(self, db: Database, keys: Keys, events: EventCache, event_nids: Sequence) -> None:
+    def __init__(
+        self, db: Database, keys: Keys, events: EventCache, event_nids: Sequence, server_name: str
+    ) -> None:
         self._db = db
         self._keys = keys
         self._events = events
         self._event_nids = event_nids
+        self._server_name = server_name
 
     async def store(
         self, room_nid: int, rules: RoomVersion, events: Iterable[Event], create: Event | None
@@ -110,7 +115,9 @@ class Outliers:
         # Auth events come first, so that what is stored never cites what is not.
         for start in range(0, len(new), BULK):
             chunk = new[start : start + BULK]
-            await self._db.write(partial(_store, stored=chunk, keys=self.unwritten_keys(chunk)))
+            names = names_in(chunk, self._server_name)
+            keys = self.unwritten_keys(chunk)
+            await self._db.write(partial(_store, stored=chunk, keys=keys, names=names))
             self.stored(chunk)
         rejected = [stored.id for stored in known.values() if stored.rejected]
         return known | await self.judge_again(rules, rejected, create) if rejected else known
@@ -144,7 +151,8 @@ class Outliers:
                 accepted[stored.id] = stored
         if accepted:
             nids = [stored.nid for stored in accepted.values()]
-            await self._db.write(partial(event_storage.accept, nids=nids))
+            names = names_in(accepted.values(), self._server_name)
+            await self._db.write(partial(_accept, nids=nids, names=names))
             self.stored(accepted.values())
         return accepted
 
@@ -223,7 +231,15 @@ def _accepted(
     return msgspec.structs.replace(outlier, event=event, flags=outlier.flags & ~REJECTED)
 
 
-async def _store(tx: Transaction, stored: list[StoredEvent], keys: dict[int, tuple[str, str]]) -> None:
+async def _store(
+    tx: Transaction, stored: list[StoredEvent], keys: dict[int, tuple[str, str]], names: list[Naming]
+) -> None:
     if keys:
         await state_storage.add_keys(tx, keys.items())
     await event_storage.insert(tx, stored)
+    await event_media.add(tx, names)
+
+
+async def _accept(tx: Transaction, nids: list[int], names: list[Naming]) -> None:
+    await event_storage.accept(tx, nids)
+    await event_media.add(tx, names)

@@ -29,6 +29,7 @@ from homeserver.storage import partial_joins
 from homeserver.storage import state as state_storage
 from homeserver.storage.append import Also, Append, Redacted
 from homeserver.storage.database import Database
+from homeserver.storage.event_media import names_in
 from homeserver.storage.events import REDACTED, StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
@@ -177,6 +178,8 @@ class Timeline:
         stored_here = (*batch.new, *batch.placed)
         key_nids = {change.key_nid for change in batch.changes} | {one.key_nid or 0 for one in stored_here}
         batch.keys = self._keys.unwritten(key_nids | set(batch.keys))
+        batch.names = names_in(stored_here, self._server_name)
+        batch.names_left = names_in([emptied.stored for emptied in batch.redacted], self._server_name)
         pos = room.last_pos
         room.stored = True
         self._states.hold(batch.overlays)

@@ -7,8 +7,17 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from homeserver.protocol.events import StateKey
-from homeserver.storage import events, redacted_content, relations, rooms, state, sticky_events
+from homeserver.storage import (
+    event_media,
+    events,
+    redacted_content,
+    relations,
+    rooms,
+    state,
+    sticky_events,
+)
 from homeserver.storage.database import Transaction
+from homeserver.storage.event_media import Naming
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership, RoomRow
 from homeserver.storage.state import CurrentEntry, Overlay, StateChange
@@ -53,6 +62,9 @@ class Append:
     keep_redacted_until: int | None = None
     pending_redactions: list[tuple[str, int]] = field(default_factory=list)
     sticky: list[Sticky] = field(default_factory=list)
+    #: What the events above name of this server's media; and what the redacted ones still do.
+    names: list[Naming] = field(default_factory=list)
+    names_left: list[Naming] = field(default_factory=list)
     also: list[Also] = field(default_factory=list)
 
 
@@ -82,6 +94,11 @@ async def store(tx: Transaction, append: Append) -> None:
         await events.remove_missing(tx, room.nid, append.arrived)
     for event_id, wanted_by in append.missing:
         await events.add_missing(tx, room.nid, [event_id], wanted_by)
+    if append.names:
+        await event_media.add(tx, append.names)
+    if append.redacted:
+        await event_media.remove(tx, [emptied.stored.nid for emptied in append.redacted])
+        await event_media.add(tx, append.names_left)
     for emptied in append.redacted:
         if append.keep_redacted_until is not None:
             await redacted_content.keep(tx, emptied.stored.nid, append.keep_redacted_until)

@@ -172,9 +172,13 @@ async def remote_bytes(r: Reader) -> int:
     return int(await r.fetch_value("SELECT SUM(size) FROM remote_media") or 0)
 
 
-async def longest_unused(r: Reader, limit: int) -> list[RemoteMedia]:
-    """Copies that nobody asked for in the longest time, those first."""
-    rows = await r.fetch(f"SELECT {_REMOTE} FROM remote_media ORDER BY last_used_at LIMIT $1", limit)
+async def longest_unused(r: Reader, limit: int, *, before: int = 1 << 62) -> list[RemoteMedia]:
+    """Copies that nobody asked for in the longest time, those first; only those last used before a time."""
+    rows = await r.fetch(
+        f"SELECT {_REMOTE} FROM remote_media WHERE last_used_at < $2 ORDER BY last_used_at LIMIT $1",
+        limit,
+        before,
+    )
     return [RemoteMedia(*_with_flag(row)) for row in rows]
 
 
@@ -208,6 +212,17 @@ async def thumbnails_of(r: Reader, originals: Sequence[str]) -> list[Thumbnail]:
         f"SELECT {_THUMBNAIL} FROM thumbnails WHERE original IN $1 ORDER BY created_at DESC", originals
     )
     return [Thumbnail(*_with_flag(row)) for row in rows]
+
+
+async def is_original(r: Reader, file_id: str) -> bool:
+    """Whether a file is that of some media, of here or of elsewhere."""
+    return bool(
+        await r.fetch_value(
+            """SELECT 1 FROM local_media WHERE file_id = $1
+               UNION ALL SELECT 1 FROM remote_media WHERE file_id = $1""",
+            file_id,
+        )
+    )
 
 
 async def remove_thumbnails(tx: Transaction, thumbnails: Iterable[Thumbnail]) -> None:

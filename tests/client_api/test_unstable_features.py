@@ -23,6 +23,8 @@ ROUTES = {
     "org.matrix.msc3391": ("DELETE", f"{UNSTABLE}/org.matrix.msc3391/user/@a:a.org/account_data/x"),
     "org.matrix.msc3814": ("GET", f"{UNSTABLE}/org.matrix.msc3814.v1/dehydrated_device"),
     "org.matrix.msc4108": ("POST", f"{UNSTABLE}/org.matrix.msc4108/rendezvous"),
+    "org.matrix.msc4140": ("GET", f"{UNSTABLE}/org.matrix.msc4140/delayed_events"),
+    "org.matrix.msc4143": ("GET", f"{UNSTABLE}/org.matrix.msc4143/rtc/transports"),
     "org.matrix.simplified_msc3575": ("POST", f"{UNSTABLE}/org.matrix.simplified_msc3575/sync"),
     "uk.half-shot.msc2666.query_mutual_rooms": (
         "GET",
@@ -62,6 +64,14 @@ async def related_events_are_redacted(server: AccountServer) -> None:
     assert (await server.call("PUT", f"{room}/redact/{event}/2", body_of_all, token=alice))[0] == 200
 
 
+async def events_stick(server: AccountServer) -> None:
+    alice, room, _ = await a_message(server)
+    query = "?org.matrix.msc4354.sticky_duration_ms=60000"
+    _, sent = await server.call("PUT", f"{room}/send/m.room.message/2{query}", {"body": "hi"}, token=alice)
+    _, told = await server.call("GET", f"{room}/event/{sent['event_id']}", token=alice)
+    assert told["msc4354_sticky"] == {"duration_ms": 60000}
+
+
 async def invites_are_filtered_by_lists(server: AccountServer) -> None:
     type_ = "org.matrix.msc4155.invite_permission_config"
     await blocks_by_config(server, type_, {"enabled": True, "blocked_users": ["@bob:a.org"]})
@@ -96,6 +106,7 @@ BEHAVIOUR: dict[str, Callable[[AccountServer], Awaitable[None]]] = {
     "org.matrix.msc3912": related_events_are_redacted,
     "org.matrix.msc4155": invites_are_filtered_by_lists,
     "org.matrix.msc4262": profiles_are_followed,
+    "org.matrix.msc4354": events_stick,
     "org.matrix.msc4380": invites_are_blocked,
     "org.matrix.msc4380.stable": invites_are_blocked_as_specified,
 }

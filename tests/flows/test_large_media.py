@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import aiohttp
+import pytest
 
-from tests.flows.conftest import Register
-from tests.processes import Server
+from homeserver.config.media import S3
+from tests.flows.conftest import PASSWORD
+from tests.interop.client import Client
+from tests.interop.inglenook import inglenook
+from tests.object_store import object_store, s3
+from tests.processes import Authority, Server
+
+__all__ = ["object_store", "s3"]
 
 _PIECE = bytes(range(256)) * 1024
 _PIECES = 400  # 100 MiB, the largest upload by default
@@ -20,10 +29,23 @@ async def pieces() -> AsyncIterator[bytes]:
         yield _PIECE
 
 
-async def test_a_large_file_goes_up_and_down_in_pieces(
-    server: Server, register: Register, http: aiohttp.ClientSession
-) -> None:
-    alice = await register("alice")
+@pytest.fixture(params=["folder", "s3"])
+def server(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Iterator[Server]:
+    """A server that keeps files in a folder, or in a bucket."""
+    settings = {}
+    if request.param == "s3":
+        bucket: S3 = request.getfixturevalue("s3")
+        known = {key: value for key, value in asdict(bucket).items() if value is not None}
+        settings = {"media": {"s3": known}}
+    server = inglenook(tmp_path / "server", authority, settings=settings)
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_a_large_file_goes_up_and_down_in_pieces(server: Server, http: aiohttp.ClientSession) -> None:
+    alice = Client(http, server)
+    await alice.register("alice", PASSWORD)
     headers = {"Authorization": f"Bearer {alice.access_token}", "Content-Type": "video/mp4"}
 
     async def upload(body: AsyncIterator[bytes] | bytes) -> str:

@@ -11,8 +11,14 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 
+from homeserver.media.files import Files, FolderFiles
+from homeserver.media.s3_bucket import Bucket
+from homeserver.media.s3_files import S3Files
 from homeserver.storage import open_database
 from tests.media.server import MediaServer, Town, media_server
+from tests.object_store import object_store, s3
+
+__all__ = ["object_store", "s3"]
 
 #: Starts a server by its name, with settings.
 StartServer: TypeAlias = Callable[..., Awaitable[MediaServer]]
@@ -53,3 +59,18 @@ async def here(start: StartServer) -> MediaServer:
 @pytest.fixture
 async def there(start: StartServer) -> MediaServer:
     return await start("there.example")
+
+
+@pytest.fixture(params=["folder", "s3"])
+async def files(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Files]:
+    """A place for files of each kind; a test that uses it runs once on each."""
+    async with AsyncExitStack() as closing:
+        place: Files = FolderFiles(tmp_path / "files")
+        if request.param == "s3":
+            bucket = Bucket(request.getfixturevalue("s3"))
+            await bucket.open()
+            closing.push_async_callback(bucket.close)
+            place = S3Files(bucket, "files")
+        await place.open()
+        closing.push_async_callback(place.close)
+        yield place

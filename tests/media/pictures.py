@@ -34,13 +34,13 @@ def bomb(width: int = 60_000, height: int = 60_000) -> bytes:
     """A PNG of a few kilobytes that claims, and begins, to be gigabytes."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(10_000_000), 9)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def text_bomb() -> bytes:
     """A small PNG whose compressed comment is large."""
     whole = picture(10, 10)
-    comment = _chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000), 9))
+    comment = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200_000_000), 9))
     return whole[:33] + comment + whole[33:]
 
 
@@ -58,5 +58,6 @@ def is_red(image: Image.Image, x: float, y: float) -> bool:
     return red > 200 and blue < 60
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A piece of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -25,7 +25,7 @@ from federation.media_routes import MediaRoutes
 from federation.signatures import authorization_header, parse_authorization, signed_request
 from federation.transport import WireRequest, unreachable
 from homeserver.clock import FakeClock
-from homeserver.config import Media as Settings
+from homeserver.config.media import Media as Settings
 from homeserver.content_repository import ContentRepository, wire_content_repository
 from homeserver.core import Core, open_core
 from homeserver.errors import MatrixError
