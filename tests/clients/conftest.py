@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
 
 from tests.clients.storyteller import JS, Storyteller
 from tests.interop.inglenook import inglenook
@@ -48,3 +49,27 @@ async def js(
     teller = await Storyteller.start(node, server.client_url, tmp_path_factory.mktemp("node") / "log")
     yield teller
     await teller.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program; skips where there is none."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        program = shutil.which(name)
+        if program is not None:
+            return program
+    pytest.skip("needs Chromium")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """A browser that asks nobody for anything but what its pages do; its tests run in the module's loop."""
+    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium,
+            # As root it cannot make a sandbox; what it opens is ours.
+            args=[f"--{flag}" for flag in ("no-sandbox", "disable-gpu", "disable-quic", *quiet)],
+        )
+        yield browser
+        await browser.close()

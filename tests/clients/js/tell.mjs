@@ -13,7 +13,7 @@ Promise.withResolvers ??= () => {
 };
 const { Town } = await import("./town.mjs");
 
-const files = ["accounts", "encryption", "verification", "rooms", "conversation"];
+const files = ["accounts", "encryption", "verification", "rooms", "conversation", "today"];
 const stories = Object.assign({}, ...(await Promise.all(files.map((name) => import(`./stories/${name}.mjs`)))));
 
 async function tell({ id, story, server }) {

@@ -153,7 +153,8 @@ export class Town {
         });
     }
 
-    async arrive(session, { encrypts = false, recoveryKey, ...options }) {
+    /** `optionsWith(client)` gives options that are made of the client. */
+    async arrive(session, { encrypts = false, recoveryKey, optionsWith = () => ({}), ...options }) {
         const client = sdk.createClient({
             baseUrl: this.server,
             userId: session.user_id,
@@ -173,7 +174,8 @@ export class Town {
         person.recoveryKey = recoveryKey;
         this.people.push(person);
         if (encrypts) await client.initRustCrypto({ useIndexedDB: false });
-        await client.startClient({ initialSyncLimit: 20, threadSupport: true, pollTimeout: 5000, ...options });
+        const usual = { initialSyncLimit: 20, threadSupport: true, pollTimeout: 5000 };
+        await client.startClient({ ...usual, ...optionsWith(client), ...options });
         await until(`the first sync of ${person.id}`, () => client.isInitialSyncComplete());
         return person;
     }
