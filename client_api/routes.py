@@ -43,6 +43,7 @@ from client_api.relations import RelationsApi
 from client_api.rendezvous import RendezvousApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
+from client_api.search import SearchApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
@@ -110,6 +111,7 @@ class ClientApi:
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
+    search: SearchApi
     delayed_events: DelayedEventsApi
     rendezvous: RendezvousApi
     etag_rendezvous: EtagRendezvousApi
@@ -132,6 +134,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *preview_rows(api.previews),
         *_appservice_rows(api),
         *_contact_rows(api),
+        *_search_rows(api.search),
         *account_data_deletion_rows(api.account_data),
         *rendezvous_rows(api.rendezvous, api.etag_rendezvous),
         *_sliding_sync_rows(api.sliding_sync),
@@ -541,3 +544,7 @@ def _appservice_rows(api: ClientApi) -> list[Route]:
         Route("GET", f"{networks}/user", api.third_party.about_user),
         Route("GET", f"{networks}/user/{{protocol}}", api.third_party.users),
     ]
+
+
+def _search_rows(search: SearchApi) -> list[Route]:
+    return [Route("POST", "/_matrix/client/v3/search", search.search, limit="search")]

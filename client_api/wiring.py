@@ -40,6 +40,7 @@ from client_api.rendezvous import RendezvousApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
 from client_api.routes import ClientApi
+from client_api.search import SearchApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi
 from client_api.shared_secret import SharedSecretApi
@@ -76,6 +77,7 @@ from homeserver.reading import Reading
 from homeserver.room_actions import RoomActions
 from homeserver.rooms.redacted_content import RedactedContent
 from homeserver.rooms.transactions import Transactions
+from homeserver.searching import Searching
 from homeserver.single_sign_on import base_url_of
 from homeserver.sliding import wire_sliding
 from homeserver.sso.sign_on import SingleSignOn
@@ -126,8 +128,12 @@ def wire_client_api(
     contacts: Contacts | None = None,
     calls: Calls | None = None,
     previews: UrlPreviews | None = None,
+    searching: Searching | None = None,
 ) -> ClientApi:
-    """The modules that answer clients.  Without ``identifiers`` nobody can add an address."""
+    """The modules that answer clients.
+
+    Without ``identifiers`` nobody can add an address, without ``searching`` search messages.
+    """
     settings = settings or Settings()
     identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
@@ -182,6 +188,7 @@ def wire_client_api(
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),
+        search=_search(core, reading, searching),
         rendezvous=RendezvousApi(settings.rendezvous, _sessions_of(core, settings.rendezvous)),
         etag_rendezvous=_etag_rendezvous(core, settings),
     )
@@ -351,4 +358,14 @@ def _third_party_ids(people: People, identifiers: ThirdPartyIdentifiers) -> Thir
         people.registration,
         validation=identifiers.validation,
         bindings=identifiers.bindings,
+    )
+
+
+def _search(core: Core, reading: Reading, searching: Searching | None) -> SearchApi:
+    return SearchApi(
+        None if searching is None else searching.search,
+        None if searching is None else searching.contexts,
+        reading.history,
+        core.states,
+        reading.client_events,
     )

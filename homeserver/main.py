@@ -60,8 +60,10 @@ from homeserver.pushing import PushMail, start_pushing, wire_push_mail, wire_pus
 from homeserver.ratelimit import RateLimiter
 from homeserver.reading import Reading, wire_reading
 from homeserver.room_actions import RoomActions, wire_room_actions
+from homeserver.searching import Searching, open_searching
 from homeserver.single_sign_on import base_url_of, wire_single_sign_on
 from homeserver.storage import event_media, open_database
+from homeserver.storage.search import forget as forget_texts
 from homeserver.third_party_identifiers import ThirdPartyIdentifiers, registration_policy, wire_identifiers
 from homeserver.url_previews import open_url_previews
 from homeserver.users.passwords import Passwords
@@ -167,6 +169,7 @@ class _Parts:
     previews: UrlPreviews | None
     pushers: Pushers
     push_mail: PushMail | None
+    searching: Searching | None
 
 
 async def _open_core(config: Config, clock: Clock, opened: contextlib.AsyncExitStack) -> Core:
@@ -212,6 +215,7 @@ async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -
     push_mail = _push_mail(config, core, pushers, identifiers)
     reader = wire_push_reader(core, pushers, rooms.reading, ephemeral, ways_out.strangers, mail=push_mail)
     await start_pushing(reader, opened)
+    searching = await open_searching(core, rooms.reading, config.search)
     return _Parts(
         federation=federation,
         ephemeral=ephemeral,
@@ -225,6 +229,7 @@ async def _wire(config: Config, core: Core, opened: contextlib.AsyncExitStack) -
         previews=open_url_previews(core, config.url_previews, content, ways_out.strangers, opened),
         pushers=pushers,
         push_mail=push_mail,
+        searching=searching,
     )
 
 
@@ -241,7 +246,7 @@ def _start_background(config: Config, core: Core, parts: _Parts) -> None:
         identifiers=parts.identifiers,
     )
     start_related_redactions(core, parts.rooms.actions.related_redactions)
-    also = (event_media.remove,)
+    also = (event_media.remove, forget_texts)
     start_expiring(core, parts.rooms.actions.membership, config.retention.purge_interval, also=also)
 
 
@@ -442,6 +447,7 @@ def _for_clients(config: Config, core: Core, parts: _Parts, live: LiveStreams) -
         contacts=parts.rooms.contacts,
         calls=parts.rooms.calls,
         previews=parts.previews,
+        searching=parts.searching,
     )
     return client_routes(api)
 

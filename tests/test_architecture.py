@@ -41,6 +41,7 @@ DOMAIN = (
     *("homeserver.e2e", "homeserver.media", "homeserver.sso"),
     "homeserver.push",
     "homeserver.previews",
+    "homeserver.search",
 )
 #: Introduce the objects of the domain to each other; used by what wires, and by tests.
 WIRED = (
@@ -56,6 +57,7 @@ WIRED = (
     "homeserver.pushing",
     "homeserver.reading",
     "homeserver.room_actions",
+    "homeserver.searching",
     "homeserver.shared_rooms",
     "homeserver.single_sign_on",
     "homeserver.sliding",
@@ -78,6 +80,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *(*CORE, *DOMAIN, "homeserver.appservices", "homeserver.core", "homeserver.encryption"),
         *("homeserver.ephemeral", "homeserver.people", "homeserver.reading", "homeserver.room_actions"),
     ),
+    "homeserver.search": (*CORE, "homeserver.rooms", "homeserver.sync"),
+    "homeserver.searching": (*CORE, "homeserver.search", "homeserver.core", "homeserver.reading"),
     "homeserver.sso": (*CORE, "homeserver.users"),
     "homeserver.single_sign_on": (
         *(*CORE, "homeserver.sso", "homeserver.users"),

@@ -274,6 +274,7 @@ def test_rate_limits_have_the_names_that_routes_use(folder: Path) -> None:
         "federation",
         "email",
         "rendezvous",
+        "search",
     }
 
 

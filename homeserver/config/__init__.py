@@ -44,6 +44,7 @@ from homeserver.config.rules import (
     ServerName,
     number,
 )
+from homeserver.config.search import Search
 from homeserver.config.surroundings import Support, Turn
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION
 from homeserver.ratelimit import Limit
@@ -136,6 +137,7 @@ class RateLimits:
     preview: Bucket = Bucket(per_second=5, burst=100)
     federation: Bucket = Bucket(per_second=50, burst=200)
     email: Bucket = Bucket(per_second=0.005, burst=5)
+    search: Bucket = Bucket(per_second=10, burst=100)
     rendezvous: Bucket = Bucket(per_second=10, burst=100)
 
     def limits(self) -> dict[str, Limit]:
@@ -275,6 +277,7 @@ class Config:
     rtc_transports: RtcTransports = ()
     delayed_events: DelayedEvents = field(default_factory=DelayedEvents)
     push: Push = field(default_factory=Push)
+    search: Search = field(default_factory=Search)
     rendezvous: Rendezvous = field(default_factory=Rendezvous)
     live: Live = field(default_factory=Live)
     cors: Cors = field(default_factory=Cors)

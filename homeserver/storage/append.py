@@ -13,6 +13,7 @@ from homeserver.storage import (
     redacted_content,
     relations,
     rooms,
+    search,
     state,
     sticky_events,
 )
@@ -83,6 +84,7 @@ async def store(tx: Transaction, append: Append) -> None:
     for stored in append.placed:
         await events.place(tx, stored)
     await relations.replace(tx, append.placed)
+    await search.look_again(tx, _out_of_turn(append))
     for overlay in append.overlays:
         await state.add_overlay(tx, overlay)
     await _store_state(tx, append)
@@ -104,12 +106,20 @@ async def store(tx: Transaction, append: Append) -> None:
             await redacted_content.keep(tx, emptied.stored.nid, append.keep_redacted_until)
         await events.redact(tx, emptied.stored.nid, emptied.stored.event.json, emptied.redaction_nid)
         await relations.remove(tx, emptied.stored.nid)
+    if append.redacted:
+        await search.forget(tx, [emptied.stored.nid for emptied in append.redacted])
     for redacts, nid in append.pending_redactions:
         await events.add_pending_redaction(tx, redacts, nid)
     if append.sticky:
         await sticky_events.put(tx, append.sticky)
     for more in append.also:
         await more(tx)
+
+
+def _out_of_turn(append: Append) -> list[StoredEvent]:
+    """Events that who follows the stream does not come by."""
+    last = append.expected_last_pos or 0
+    return [*append.placed, *(one for one in append.new if one.pos is not None and one.pos <= last)]
 
 
 async def _store_state(tx: Transaction, append: Append) -> None:

@@ -25,6 +25,8 @@ _PIECE = re.compile(
 _PARAMETER = re.compile(r"\$(\d+)")
 _IN_LIST = re.compile(r"\b(NOT\s+)?IN\s+\$1(?!\d)", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
+_TRIGGER = re.compile(r"\s*CREATE TRIGGER\b", re.IGNORECASE)
+_END = re.compile(r"\bEND\s*$", re.IGNORECASE)
 
 _TYPES = {"INTEGER": "BIGINT", "BLOB": "BYTEA", "REAL": "DOUBLE PRECISION"}
 _TYPE = re.compile(r"\b(?:INTEGER|BLOB|REAL)\b")
@@ -62,15 +64,17 @@ def postgres_in_text(sql: str) -> str:
 def split_statements(script: str) -> list[str]:
     """The statements of a script, without comments, spaces made single, in order.
 
-    Bodies with semicolons of their own (triggers) are not understood.
+    A trigger goes up to its ``END``; no other body may have semicolons of its own.
     """
     statements: list[str] = []
     current = ""
     for kind, text in _pieces(script + ";"):
         if kind == "end":
-            if statement := current.strip():
+            if _TRIGGER.match(current) and not _END.search(current):
+                current += ";"
+            elif statement := current.strip():
                 statements.append(statement)
-            current = ""
+                current = ""
         elif kind == "quoted":
             current += text
         else:

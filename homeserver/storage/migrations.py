@@ -1,7 +1,9 @@
 """Brings a database's schema up to the program's, one numbered migration after another.
 
 A migration is a file ``schema/NNNN_name.sql`` in SQLite's dialect (see
-``dialect.postgres_schema`` for what PostgreSQL gets instead).  It is applied in one
+``dialect.postgres_schema`` for what PostgreSQL gets instead).  What only one engine has
+(full-text indexes) stands beside it in ``NNNN_name.sqlite.sql`` and ``NNNN_name.postgres.sql``,
+each in that engine's own SQL, and comes after it.  All is applied in one
 transaction together with the row that records it.  There is no way back: a
 database that is newer than the program, or whose recorded migrations differ from
 the program's, is refused untouched.
@@ -12,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from homeserver.storage.database import Database, Transaction
@@ -23,6 +25,7 @@ from homeserver.storage.errors import SchemaRefused
 SCHEMA = Path(__file__).parent / "schema"
 
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_ENGINES = ("sqlite", "postgres")
 
 #: Any number, as long as every process migrating one database uses the same.
 _ADVISORY_LOCK = 0x1691E
@@ -34,34 +37,56 @@ _RECORD = (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One migration; the ``checksum`` covers its statements, not comments or spacing."""
+    """One migration; the ``checksum`` covers its statements, not comments or spacing.
+
+    ``own`` are those of one engine each.
+    """
 
     number: int
     name: str
     statements: tuple[str, ...]
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(";\n".join(self.statements).encode()).hexdigest()
+        statements = (*self.statements, *(one for engine in _ENGINES for one in self.own.get(engine, ())))
+        return hashlib.sha256(";\n".join(statements).encode()).hexdigest()
+
+    def for_engine(self, engine: str) -> list[str]:
+        """What is to be run on an engine."""
+        common = map(postgres_schema, self.statements) if engine == "postgres" else self.statements
+        return [*common, *self.own.get(engine, ())]
 
 
 def read_migrations(folder: Path = SCHEMA) -> list[Migration]:
     """The migrations in a folder, by number.
 
-    Raises ``ValueError`` when a file is not called ``NNNN_name.sql`` or a number
-    is used twice.
+    Raises ``ValueError`` when a file is not called ``NNNN_name.sql``, a number
+    is used twice, or one engine's file has none beside it.
     """
     found: dict[int, Migration] = {}
-    for file in sorted(folder.glob("*.sql")):
+    beside = {file for engine in _ENGINES for file in folder.glob(f"*.{engine}.sql")}
+    for file in sorted({*folder.glob("*.sql")} - beside):
         match = _FILE_NAME.fullmatch(file.name)
         if match is None:
             raise ValueError(f"{file} is not called NNNN_name.sql")
         number = int(match[1])
         if number in found:
             raise ValueError(f"{file} has the same number as migration {found[number].name}")
-        statements = tuple(split_statements(file.read_text(encoding="utf-8")))
-        found[number] = Migration(number, match[2], statements)
+        own = {
+            engine: _statements_in(other)
+            for engine in _ENGINES
+            if (other := file.with_suffix(f".{engine}.sql")) in beside
+        }
+        beside -= {file.with_suffix(f".{engine}.sql") for engine in own}
+        found[number] = Migration(number, match[2], _statements_in(file), own)
+    if beside:
+        raise ValueError(f"{min(beside)} belongs to no migration")
     return list(found.values())
+
+
+def _statements_in(file: Path) -> tuple[str, ...]:
+    return tuple(split_statements(file.read_text(encoding="utf-8")))
 
 
 def pending(migrations: Sequence[Migration], applied: Mapping[int, str]) -> list[Migration]:
@@ -106,8 +131,8 @@ async def _apply(database: Database, migration: Migration) -> None:
         # Another process may have applied it since the list was read.
         if migration.number in await _applied(tx, database.engine):
             return
-        for statement in migration.statements:
-            await tx.execute(statement if database.engine == "sqlite" else postgres_schema(statement))
+        for statement in migration.for_engine(database.engine):
+            await tx.execute(statement)
         await tx.execute(
             "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
             migration.number,

@@ -11,7 +11,9 @@ from aiohttp.test_utils import RawTestServer, TestClient
 from yarl import URL
 
 from homeserver.errors import MatrixError
+from homeserver.protocol.retention import Lifetimes
 from homeserver.ratelimit import RateLimiter
+from homeserver.searching import open_searching
 from homeserver.storage.database import Database
 from homeserver.users.requester import Requester
 from homeserver.web import Dispatcher
@@ -67,10 +69,20 @@ async def nobody(*_: object) -> str:
 
 @asynccontextmanager
 async def room_server(
-    db: Database, *, presence: bool = False, keep_redacted_ms: int = 0
+    db: Database,
+    *,
+    presence: bool = False,
+    searching: bool = False,
+    lifetimes: Lifetimes | None = None,
+    keep_redacted_ms: int = 0,
 ) -> AsyncIterator[RoomServer]:
-    """A running server."""
-    server = RoomServer(await SyncServer.open(db, presence=presence, keep_redacted_ms=keep_redacted_ms))
+    """A running server; ``searching``: where messages can be searched."""
+    opened = await SyncServer.open(
+        db, presence=presence, lifetimes=lifetimes, keep_redacted_ms=keep_redacted_ms
+    )
+    if searching:
+        opened.searching = await open_searching(opened.world.core, opened.reading)
+    server = RoomServer(opened)
     dispatcher = Dispatcher(
         server.sync_server.routes(),
         authenticate_user=believe,

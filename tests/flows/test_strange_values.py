@@ -118,6 +118,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "default_action": "block", "enabled": True, "allowed_users": ["x"], "blocked_servers": ["y"],
     },
     "POST /user_directory/search": {"search_term": "x", "limit": 5},
+    "POST /search": {"search_categories": {"room_events": {
+        "search_term": "x", "keys": ["content.body"], "filter": _FILTER, "order_by": "recent",
+        "event_context": {"before_limit": 1, "after_limit": 1, "include_profile": True},
+        "include_state": True, "groupings": {"group_by": [{"key": "room_id"}]},
+    }}},
     "POST /rooms/$playground/report": {"reason": "x"},
     "POST /rooms/$playground/report/$said": {"reason": "x", "score": -100},
     "POST /users/$bob/report": {"reason": "x"},

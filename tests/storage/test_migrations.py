@@ -131,3 +131,28 @@ def test_types_are_rewritten_for_postgres_outside_literals() -> None:
         ' text TEXT COLLATE "C" DEFAULT \'TEXT\', "BLOB" BYTEA, r DOUBLE PRECISION)'
     )
     assert postgres_schema("UPDATE t SET r = CAST(text AS TEXT)") == "UPDATE t SET r = CAST(text AS TEXT)"
+
+
+async def test_one_engine_may_have_statements_of_its_own(empty_database_url: str, schema: Path) -> None:
+    (schema / "0002_more.sql").write_text("CREATE TABLE more (x INTEGER);")
+    (schema / "0002_more.sqlite.sql").write_text(
+        """CREATE TABLE own_sqlite (x INTEGER);
+        CREATE TRIGGER twice AFTER INSERT ON more BEGIN
+            INSERT INTO own_sqlite VALUES (new.x);
+            INSERT INTO own_sqlite VALUES (new.x);
+        END;"""
+    )
+    (schema / "0002_more.postgres.sql").write_text("CREATE TABLE own_postgres (x bigint[]);")
+    database = await open_database(empty_database_url, schema)
+    await database.write(lambda tx: tx.execute("INSERT INTO more (x) VALUES (7)"))
+    own = await database.read.fetch(f"SELECT x FROM own_{database.engine}")
+    await database.close()
+    assert len(own) == (2 if database.engine == "sqlite" else 0)
+    again = await open_database(empty_database_url, schema)
+    await again.close()
+
+
+def test_statements_of_one_engine_belong_to_a_migration(schema: Path) -> None:
+    (schema / "0009_lonely.sqlite.sql").write_text("")
+    with pytest.raises(ValueError, match="lonely"):
+        read_migrations(schema)

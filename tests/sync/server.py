@@ -27,6 +27,7 @@ from homeserver.push.unsubscribing import Unsubscribing
 from homeserver.pushing import wire_pushers
 from homeserver.reading import wire_reading
 from homeserver.rooms.room import Room
+from homeserver.searching import Searching
 from homeserver.storage import devices
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.events import StoredEvent
@@ -157,6 +158,7 @@ class SyncServer:
         self.to_device = self.ephemeral.to_device
         self.encryption = wire_encryption(world.core, self.edus, NoRemoteKeys())
         self.unsubscribing: Unsubscribing | None = None
+        self.searching: Searching | None = None
         self.pushers = wire_pushers(world.core, Push(allow_http=True))
         self.people = wire_people(
             world.core,
@@ -202,6 +204,7 @@ class SyncServer:
             ),
             pushers=self.pushers,
             unsubscribing=self.unsubscribing,
+            searching=self.searching,
         )
         return client_routes(api)
 
