@@ -28,7 +28,7 @@ async def test_a_picture_is_shown_small_and_whole_until_it_is_redacted(js: Story
     assert await js.tell("media") == {
         "same": True,
         "type": "image/png",
-        "smaller": 96,
+        "smaller": 128,
         "open": 404,
         "limited": True,
     }

@@ -121,7 +121,7 @@ class Client:
         self.device_id = ""
         self.access_token = ""
         self._http = http
-        self._base_url = server.client_url
+        self.base_url = server.client_url
         self._since: str | None = None
 
     async def request(
@@ -135,7 +135,7 @@ class Client:
     ) -> Any:
         """One request below ``/_matrix/client/{api}``; the reply's JSON.  Raises ``Refused``."""
         headers = {"Authorization": f"Bearer {self.access_token}"} if self.access_token else {}
-        url = f"{self._base_url}/_matrix/client/{api}{path}"
+        url = f"{self.base_url}/_matrix/client/{api}{path}"
         json = body if body is not None or method == "GET" else {}
         async with self._http.request(method, url, json=json, params=query, headers=headers) as reply:
             answer = await reply.json()
@@ -297,7 +297,7 @@ class Client:
 
     async def upload(self, content: bytes, content_type: str, filename: str = "") -> str:
         """Returns the content's ``mxc://`` URI."""
-        url = f"{self._base_url}/_matrix/media/v3/upload"
+        url = f"{self.base_url}/_matrix/media/v3/upload"
         headers = {"Authorization": f"Bearer {self.access_token}", "Content-Type": content_type}
         query = {"filename": filename} if filename else {}
         async with self._http.post(url, data=content, params=query, headers=headers) as reply:
@@ -310,7 +310,7 @@ class Client:
         self, mxc: str, *, of: str = "download", **query: str | int
     ) -> tuple[bytes, Mapping[str, str]]:
         """Content, or another endpoint's (``of="thumbnail"``), and its headers."""
-        url = f"{self._base_url}/_matrix/client/v1/media/{of}/{mxc.removeprefix('mxc://')}"
+        url = f"{self.base_url}/_matrix/client/v1/media/{of}/{mxc.removeprefix('mxc://')}"
         headers = {"Authorization": f"Bearer {self.access_token}"}
         async with self._http.get(url, params=query, headers=headers) as reply:
             if reply.status != 200:

@@ -114,7 +114,7 @@ export async function media(town) {
     return {
         same: whole.bytes.equals(bytes),
         type: whole.type,
-        smaller: small.status === 200 && small.bytes.length < bytes.length * 10 && small.bytes.readUInt32BE(16),
+        smaller: small.status === 200 && small.bytes.readUInt32BE(16),
         open: open.status,
         limited: limits["m.upload.size"] > 0,
     };
