@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from homeserver.protocol.push_rules import POSTCONTENT
 from homeserver.users.push_rules import PushRules, read_rule
 from homeserver.web import Reply, Request
 
@@ -71,4 +72,7 @@ class PushRulesApi:
 
 
 def _named(request: Request) -> tuple[str, str, str]:
-    return request.requester.user_id, request.params["kind"], request.params["ruleId"]
+    kind = request.params["kind"]
+    # COMPAT: ruma names the kind so in paths, though not in rulesets.
+    kind = POSTCONTENT if kind == f"io.element.msc4306.{POSTCONTENT}" else kind
+    return request.requester.user_id, kind, request.params["ruleId"]

@@ -53,6 +53,7 @@ from client_api.sso import SsoApi
 from client_api.sync import SyncApi
 from client_api.third_party import ThirdPartyApi
 from client_api.third_party_ids import ThirdPartyIdApi
+from client_api.threads import ThreadsApi
 from client_api.to_device import ToDeviceApi
 from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
@@ -108,6 +109,7 @@ class ClientApi:
     third_party_ids: ThirdPartyIdApi
     fallback: FallbackApi
     relations: RelationsApi
+    threads: ThreadsApi
     user_directory: UserDirectoryApi
     mutual_rooms: MutualRoomsApi
     reports: ReportsApi
@@ -129,6 +131,7 @@ def client_routes(api: ClientApi) -> list[Route]:
         *_room_rows(api),
         *_event_stream_rows(api),
         *_relation_rows(api),
+        *_thread_rows(api.threads),
         *_pusher_rows(api),
         *media_rows(api.media),
         *preview_rows(api.previews),
@@ -423,6 +426,18 @@ def _relation_rows(api: ClientApi) -> list[Route]:
         Route("GET", f"{children}/{{relType}}", relations.children),
         Route("GET", f"{children}/{{relType}}/{{eventType}}", relations.children),
         Route("GET", f"{room}/threads", relations.threads),
+    ]
+
+
+def _thread_rows(threads: ThreadsApi) -> list[Route]:
+    unstable = "/_matrix/client/unstable"
+    subscription = f"{unstable}/io.element.msc4306/rooms/{{roomId}}/thread/{{threadRootId}}/subscription"
+    return [
+        Route("GET", subscription, threads.subscription),
+        Route("PUT", subscription, threads.subscribe),
+        Route("DELETE", subscription, threads.unsubscribe),
+        Route("GET", f"{unstable}/io.element.msc4308/thread_subscriptions", threads.changes),
+        Route("GET", f"{unstable}/io.element.msc4360/thread_updates", threads.updates),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from client_api.account_data import AccountDataApi
@@ -50,6 +51,7 @@ from client_api.sso import SsoApi
 from client_api.sync import SyncApi, SyncParameters
 from client_api.third_party import ThirdPartyApi
 from client_api.third_party_ids import ThirdPartyIdApi
+from client_api.threads import ThreadsApi
 from client_api.to_device import ToDeviceApi
 from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
@@ -80,8 +82,9 @@ from homeserver.rooms.transactions import Transactions
 from homeserver.searching import Searching
 from homeserver.single_sign_on import base_url_of
 from homeserver.sliding import wire_sliding
+from homeserver.sliding_extensions import wire_extensions
 from homeserver.sso.sign_on import SingleSignOn
-from homeserver.sync.sliding.profiles import ProfilesExtension
+from homeserver.sync.thread_updates import ThreadUpdateWriter
 from homeserver.third_party_identifiers import ThirdPartyIdentifiers
 from homeserver.users.confirmation import SSO
 from homeserver.users.rendezvous import RendezvousSessions
@@ -144,7 +147,9 @@ def wire_client_api(
     streaming = Streaming(parameters, reading.follow, settings.live, settings.origins)
     sso = SsoApi(sign_on, base_url_of(settings.public_base_url, core.server_name))
     return ClientApi(
-        discovery=_discovery(core, settings, identifiers, contacts, calls),
+        discovery=_discovery(
+            _optional_features(core, people, settings), settings, identifiers, contacts, calls
+        ),
         accounts=_accounts(people, actions, identifiers),
         shared_secret=_shared_secret(core, people, settings),
         sessions=_sessions(people, settings, sign_on),
@@ -159,7 +164,7 @@ def wire_client_api(
         pushers=PushersApi(pushers, reading.notifications),
         unsubscribing=UnsubscribingApi(unsubscribing),
         sync=SyncApi(parameters, reading.sync),
-        sliding_sync=SlidingSyncApi(wire_sliding(core, ephemeral, reading, [_profile_news(core, reading)])),
+        sliding_sync=_sliding_sync(core, people, ephemeral, reading, encryption),
         event_source=EventSourceApi(streaming),
         web_socket=WebSocketApi(streaming),
         rooms=_rooms(core, actions, services),
@@ -185,6 +190,7 @@ def wire_client_api(
         third_party_ids=_third_party_ids(people, identifiers),
         fallback=_fallback(people, identifiers, sso if sign_on else None),
         relations=RelationsApi(reading.relations, reading.history, reading.client_events),
+        threads=_threads(core, reading),
         user_directory=UserDirectoryApi(contacts.directory),
         mutual_rooms=MutualRoomsApi(core.db),
         reports=ReportsApi(contacts.reports),
@@ -192,10 +198,6 @@ def wire_client_api(
         rendezvous=RendezvousApi(settings.rendezvous, _sessions_of(core, settings.rendezvous)),
         etag_rendezvous=_etag_rendezvous(core, settings),
     )
-
-
-def _profile_news(core: Core, reading: Reading) -> ProfilesExtension:
-    return ProfilesExtension(core.db, core.rooms, reading.sync, core.server_name)
 
 
 def _sessions_of(core: Core, settings: Rendezvous) -> RendezvousSessions:
@@ -209,12 +211,16 @@ def _etag_rendezvous(core: Core, settings: Settings) -> EtagRendezvousApi:
 
 
 def _discovery(
-    core: Core, settings: Settings, identifiers: ThirdPartyIdentifiers, contacts: Contacts, calls: Calls
+    features: Mapping[str, bool],
+    settings: Settings,
+    identifiers: ThirdPartyIdentifiers,
+    contacts: Contacts,
+    calls: Calls,
 ) -> DiscoveryApi:
     return DiscoveryApi(
         default_room_version=settings.default_room_version,
         public_base_url=settings.public_base_url,
-        unstable_features=_optional_features(core, settings),
+        unstable_features=features,
         login_tokens=settings.ways.token_login,
         support=settings.support,
         identity_server=identifiers.recommended,
@@ -226,7 +232,7 @@ def _discovery(
     )
 
 
-def _optional_features(core: Core, settings: Settings) -> dict[str, bool]:
+def _optional_features(core: Core, people: People, settings: Settings) -> dict[str, bool]:
     """What is served before it is specified, as far as the configuration says so.
 
     Clients that know MSC4108 create sessions without an access token.
@@ -235,6 +241,7 @@ def _optional_features(core: Core, settings: Settings) -> dict[str, bool]:
     return {
         "fi.mau.msc2815": core.keep_redacted_ms > 0,
         "io.element.msc4388": rendezvous.enabled,
+        "org.matrix.msc4306": people.push_rules.thread_subscriptions,
         "org.matrix.msc4108": rendezvous.enabled and rendezvous.public,
     }
 
@@ -283,6 +290,23 @@ def _rooms(core: Core, actions: RoomActions, services: AppServices) -> RoomsApi:
         actions.directory,
         services=services,
         server_name=core.server_name,
+    )
+
+
+def _sliding_sync(
+    core: Core, people: People, ephemeral: Ephemeral, reading: Reading, encryption: Encryption
+) -> SlidingSyncApi:
+    extensions = wire_extensions(core, ephemeral, reading, people, encryption)
+    return SlidingSyncApi(wire_sliding(core, ephemeral, reading, extensions))
+
+
+def _threads(core: Core, reading: Reading) -> ThreadsApi:
+    return ThreadsApi(
+        reading.thread_subscriptions,
+        reading.updated_threads,
+        ThreadUpdateWriter(reading.client_events),
+        reading.memberships,
+        core.notifier,
     )
 
 

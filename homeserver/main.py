@@ -341,6 +341,7 @@ def _meet_people(
         allow_guests=config.registration.allow_guests,
         sso_providers=[provider.id for provider in config.sso.providers],
         password_login=config.login.password,
+        thread_subscriptions=config.push.thread_subscriptions,
     )
 
 

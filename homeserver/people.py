@@ -54,12 +54,14 @@ def wire_people(
     allow_guests: bool = False,
     sso_providers: Sequence[str] = (),
     password_login: bool = True,
+    thread_subscriptions: bool = False,
 ) -> People:
     """Wire the people; ``Profiles.memberships`` is to be set once there are memberships.
 
     ``devices`` are told of devices that come and go, ``remote`` asks other servers (without
     it there are none); ``check_attempt(user_id)`` is called before each password check,
-    as ``Accounts`` has it.  ``sso_providers`` and ``password_login`` are how people may prove who they are.
+    as ``Accounts`` has it.  ``sso_providers`` and ``password_login`` are how people may prove who they are;
+    ``thread_subscriptions`` as ``PushRules`` has it.
     """
     accounts = Accounts(core.db, core.clock, passwords, core.server_name, check_attempt=check_attempt)
     account_data = AccountData(
@@ -74,7 +76,7 @@ def wire_people(
         interactive_auth=interactive_auth,
         profiles=_profiles(core, remote),
         account_data=account_data,
-        push_rules=PushRules(account_data),
+        push_rules=PushRules(account_data, thread_subscriptions=thread_subscriptions),
         openid=OpenIdTokens(core.db, core.clock),
         guests=Guests(core.db, core.clock, sessions, passwords, core.server_name, allowed=allow_guests),
         confirmation=Confirmation(

@@ -12,6 +12,8 @@ from homeserver.rooms.history import Backfill, History
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.invite_permission import InvitePermissions
 from homeserver.rooms.relations import Relations
+from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
+from homeserver.rooms.thread_updates import UpdatedThreads
 from homeserver.rooms.visibility import Visibility
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.device_lists import DeviceListNews
@@ -42,6 +44,8 @@ class Reading:
     client_events: ClientEvents
     history: History
     relations: Relations
+    thread_subscriptions: ThreadSubscriptions
+    updated_threads: UpdatedThreads
     memberships: Memberships
     rules: KnownRules
     notices: Notices
@@ -76,6 +80,7 @@ def wire_reading(
     shown = _shown(core, backfill)
     rules = KnownRules(push_rules, core.notifier)
     notices = Notices(core.db, core.events, core.states, shown.visibility)
+    threads = _thread_subscriptions(core, shown)
     unread = Unread(
         db=core.db,
         events=core.events,
@@ -85,6 +90,7 @@ def wire_reading(
         rules=rules,
         ignored=shown.ignored,
         notices=notices,
+        threads=threads,
     )
     stream = _event_stream(core, shown, ephemeral)
     lazy_members = LazyMembers()
@@ -96,6 +102,15 @@ def wire_reading(
         client_events=shown.client_events,
         history=shown.history,
         relations=_relations(core, shown),
+        thread_subscriptions=threads,
+        updated_threads=UpdatedThreads(
+            db=core.db,
+            rooms=core.rooms,
+            events=core.events,
+            visibility=shown.visibility,
+            ignored=shown.ignored,
+            newest=sync.newest,
+        ),
         memberships=shown.memberships,
         rules=rules,
         notices=notices,
@@ -150,6 +165,16 @@ def _relations(core: Core, shown: _Shown) -> Relations:
         visibility=shown.visibility,
         ignored=shown.ignored,
         bundles=shown.bundles,
+    )
+
+
+def _thread_subscriptions(core: Core, shown: _Shown) -> ThreadSubscriptions:
+    return ThreadSubscriptions(
+        db=core.db,
+        events=core.events,
+        history=shown.history,
+        positions=core.positions,
+        news=core.notifier,
     )
 
 

@@ -16,16 +16,19 @@ import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
 from homeserver.storage import open_database
+from homeserver.storage.database import Database
+
+T = TypeVar("T")
 
 OLDEST_POSTGRES = 15
 
@@ -52,6 +55,16 @@ class Cluster:
 
     def url(self, name: str) -> str:
         return f"postgresql://{_USER}@/{name}?host={self.folder}"
+
+
+async def in_copy_of(template: Path, work: Callable[[Database], Awaitable[T]]) -> T:
+    """What ``work`` comes to over a database of its own: for tests that want many, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        db = await open_database(str(shutil.copy(template, Path(folder) / "inglenook.db")))
+        try:
+            return await work(db)
+        finally:
+            await db.close()
 
 
 def begin_run() -> None:

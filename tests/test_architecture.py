@@ -61,6 +61,7 @@ WIRED = (
     "homeserver.shared_rooms",
     "homeserver.single_sign_on",
     "homeserver.sliding",
+    "homeserver.sliding_extensions",
     "homeserver.third_party_identifiers",
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -103,6 +104,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.ephemeral",
     ),
     "homeserver.sliding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
+    "homeserver.sliding_extensions": (
+        *(*CORE, *DOMAIN, "homeserver.core", "homeserver.encryption"),
+        *("homeserver.ephemeral", "homeserver.people", "homeserver.reading"),
+    ),
     "homeserver.pushing": (*CORE, *DOMAIN, "homeserver.core", "homeserver.ephemeral", "homeserver.reading"),
     "homeserver.finding": (*CORE, *DOMAIN, "homeserver.core", "homeserver.reading"),
     "homeserver.third_party_identifiers": (

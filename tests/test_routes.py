@@ -62,6 +62,12 @@ BEYOND_THE_LIST |= {
     ("POST", f"{_UNSTABLE}/org.matrix.simplified_msc3575/sync"): "MSC4186 as clients know it",
     ("POST", "/_matrix/client/v4/sync"): "MSC4186, which is not in it yet",
 }
+_SUBSCRIPTION = f"{_UNSTABLE}/io.element.msc4306/rooms/{{roomId}}/thread/{{threadRootId}}/subscription"
+BEYOND_THE_LIST |= {
+    **{(method, _SUBSCRIPTION): "MSC4306, which is not in it yet" for method in ("GET", "PUT", "DELETE")},
+    ("GET", f"{_UNSTABLE}/io.element.msc4308/thread_subscriptions"): "MSC4308, which is not in it yet",
+    ("GET", f"{_UNSTABLE}/io.element.msc4360/thread_updates"): "MSC4360, which is not in it yet",
+}
 
 for _method, _row in (
     ("PUT", "rooms/{roomId}/delayed_event/{eventType}/{txnId}"),

@@ -16,6 +16,8 @@ class Push:
     allow_http: bool = False
     #: Whether people may have their notifications sent by email.
     by_email: bool = False
+    #: Whether threads notify those who are subscribed to them, and nobody else (MSC4306).
+    thread_subscriptions: bool = False
     #: How long something must be unread before it is mailed.
     email_delay: Annotated[float, number(float, 0, 10_080)] = 10.0
     #: How long a room waits between its first two mails; from one to the next it is longer.

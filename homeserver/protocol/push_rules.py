@@ -1,9 +1,10 @@
 """Push rules: does an event notify a user, and how.
 
-Holds the rules every user starts with and the evaluator.  It reads rules
-leniently: what it does not understand matches nothing, so a stored rule can
-never fail an event.  Storing, ordering and checking the rules a user writes is
-not done here.  Specification: client-server API, "Push notifications".
+The evaluator.  It reads rules leniently: what it does not understand matches nothing, so
+a stored rule can never fail an event.  The rules every user starts with are in
+``default_push_rules``; storing, ordering and checking the rules a user writes is not
+done here.  Specification: client-server API, "Push notifications"; MSC4306 for threads
+that are subscribed to.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ Rule: TypeAlias = dict[str, Any]
 Ruleset: TypeAlias = dict[str, list[Rule]]
 
 #: The kinds of rule, in the order they are tried.
-KINDS: Final = ("override", "content", "room", "sender", "underride")
+KINDS: Final = ("override", "content", "postcontent", "room", "sender", "underride")
+
+#: The kind of MSC4306, which users make no rules of.
+POSTCONTENT: Final = "postcontent"
+
+#: The condition of MSC4306: whether the event is in a thread that the user is, or is not, subscribed to.
+THREAD_SUBSCRIPTION: Final = "io.element.msc4306.thread_subscription"
 
 #: Rules of rulesets older than v1.17, which look for mentions in the body.  An event
 #: that has ``m.mentions`` says whom it mentions, and these do not apply to it.
@@ -31,6 +38,7 @@ LEGACY_MENTION_RULES: Final = frozenset(
 
 _MENTIONS: Final = ("content", "m.mentions")
 _BODY: Final = ("content", "body")
+_RELATION: Final = ("content", "m.relates_to")
 _MAX_INTEGER: Final = 2**53 - 1
 _MEMBER_COUNT = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})", re.ASCII)
 
@@ -59,7 +67,15 @@ class PushEvent:
     (``PowerLevels.notifications``).
     """
 
-    __slots__ = ("_folded", "event", "has_mentions", "member_count", "notification_level", "sender_level")
+    __slots__ = (
+        "_folded",
+        "event",
+        "has_mentions",
+        "member_count",
+        "notification_level",
+        "sender_level",
+        "thread",
+    )
 
     def __init__(
         self,
@@ -74,6 +90,8 @@ class PushEvent:
         self.sender_level = sender_level
         self.notification_level = notification_level
         self.has_mentions = look_up(event, _MENTIONS) is not ABSENT
+        #: The root of the thread the event is in, if it says that it is in one.
+        self.thread = _thread(event)
         self._folded: dict[tuple[str, ...], str | None] = {}
 
     def value(self, path: tuple[str, ...]) -> Any:
@@ -90,53 +108,32 @@ class PushEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """Whose rules are evaluated; ``display_name`` is the one they have in the room."""
+    """Whose rules are evaluated; ``display_name`` is the one they have in the room.
+
+    ``subscribed`` says whether they are to the thread the event is in, if it is in one.
+    """
 
     user_id: str
     display_name: str | None
-
-
-def default_ruleset(user_id: str) -> Ruleset:
-    """The predefined rules of a user without any of their own ("Predefined rules")."""
-    return {
-        "override": _default_override_rules(user_id),
-        "content": [],
-        "room": [],
-        "sender": [],
-        "underride": _default_underride_rules(),
-    }
-
-
-def ruleset_of(
-    user_id: str,
-    own_rules: Mapping[str, Sequence[Rule]],
-    changed_defaults: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> Ruleset:
-    """A user's whole ruleset: their own rules of each kind before the predefined ones.
-
-    ``own_rules`` maps a kind to rules, highest priority first.
-    ``changed_defaults`` maps ``(kind, rule_id)`` of a predefined rule to the
-    ``enabled`` and ``actions`` the user gave it.  ``.m.rule.master`` stays first.
-    """
-    ruleset = default_ruleset(user_id)
-    for kind, rules in ruleset.items():
-        for rule in rules:
-            rule.update(changed_defaults.get((kind, rule["rule_id"]), {}))
-        before_own = 1 if kind == "override" else 0
-        rules[before_own:before_own] = own_rules.get(kind, ())
-    return ruleset
+    subscribed: bool
 
 
 def evaluate(
-    ruleset: Mapping[str, Sequence[Rule]], event: PushEvent, *, user_id: str, display_name: str | None
+    ruleset: Mapping[str, Sequence[Rule]],
+    event: PushEvent,
+    *,
+    user_id: str,
+    display_name: str | None,
+    subscribed: bool = False,
 ) -> Notice:
     """What the user's rules say of the event: the actions of the first rule that matches.
 
-    Users are never notified of what they sent themselves.
+    ``subscribed`` says whether the user is subscribed to ``event.thread``.  Users are never
+    notified of what they sent themselves.
     """
     if event.event.get("sender") == user_id:
         return SILENT
-    owner = _Owner(user_id, display_name)
+    owner = _Owner(user_id, display_name, subscribed)
     for kind in KINDS:
         for rule in ruleset.get(kind, ()):
             if rule.get("enabled") is not False and _rule_matches(kind, rule, event, owner):
@@ -240,9 +237,21 @@ def _sender_notification_permission(condition: Mapping[str, Any], event: PushEve
     return isinstance(key, str) and event.sender_level >= event.notification_level(key)
 
 
+def _thread(event: Mapping[str, Any]) -> str | None:
+    relation = look_up(event, _RELATION)
+    if not isinstance(relation, dict) or relation.get("rel_type") != "m.thread":
+        return None
+    root = relation.get("event_id")
+    return root if isinstance(root, str) else None
+
+
 def _path(condition: Mapping[str, Any]) -> tuple[str, ...] | None:
     key = condition.get("key")
     return parse_property_path(key) if isinstance(key, str) else None
+
+
+def _thread_subscription(condition: Mapping[str, Any], event: PushEvent, owner: _Owner) -> bool:
+    return event.thread is not None and condition.get("subscribed") is owner.subscribed
 
 
 _COMPARISONS: Final[Mapping[str, Callable[[int, int], bool]]] = {
@@ -260,87 +269,5 @@ _CONDITIONS: Final[Mapping[str, Callable[[Mapping[str, Any], PushEvent, _Owner],
     "contains_display_name": _contains_display_name,
     "room_member_count": _room_member_count,
     "sender_notification_permission": _sender_notification_permission,
+    THREAD_SUBSCRIPTION: _thread_subscription,
 }
-
-_HIGHLIGHT: Final = {"set_tweak": "highlight"}
-
-
-def _default_override_rules(user_id: str) -> list[Rule]:
-    """ "Default override rules", in the spec's order."""
-    return [
-        _rule(".m.rule.master", [], [], enabled=False),
-        _rule(".m.rule.suppress_notices", [_match("content.msgtype", "m.notice")], []),
-        _rule(
-            ".m.rule.invite_for_me",
-            [
-                _match("type", "m.room.member"),
-                _match("content.membership", "invite"),
-                _match("state_key", user_id),
-            ],
-            ["notify", _sound("default")],
-        ),
-        _rule(".m.rule.member_event", [_match("type", "m.room.member")], []),
-        _rule(
-            ".m.rule.is_user_mention",
-            [{"kind": "event_property_contains", "key": r"content.m\.mentions.user_ids", "value": user_id}],
-            ["notify", _sound("default"), dict(_HIGHLIGHT)],
-        ),
-        _rule(
-            ".m.rule.is_room_mention",
-            [
-                {"kind": "event_property_is", "key": r"content.m\.mentions.room", "value": True},
-                {"kind": "sender_notification_permission", "key": "room"},
-            ],
-            ["notify", dict(_HIGHLIGHT)],
-        ),
-        _rule(
-            ".m.rule.tombstone",
-            [_match("type", "m.room.tombstone"), _match("state_key", "")],
-            ["notify", dict(_HIGHLIGHT)],
-        ),
-        _rule(".m.rule.reaction", [_match("type", "m.reaction")], []),
-        _rule(".m.rule.room.server_acl", [_match("type", "m.room.server_acl"), _match("state_key", "")], []),
-        _rule(
-            ".m.rule.suppress_edits",
-            [{"kind": "event_property_is", "key": r"content.m\.relates_to.rel_type", "value": "m.replace"}],
-            [],
-        ),
-    ]
-
-
-def _default_underride_rules() -> list[Rule]:
-    """ "Default underride rules", in the spec's order."""
-    two_members = {"kind": "room_member_count", "is": "2"}
-    return [
-        _rule(".m.rule.call", [_match("type", "m.call.invite")], ["notify", _sound("ring")]),
-        _rule(
-            ".m.rule.encrypted_room_one_to_one",
-            [dict(two_members), _match("type", "m.room.encrypted")],
-            ["notify", _sound("default")],
-        ),
-        _rule(
-            ".m.rule.room_one_to_one",
-            [dict(two_members), _match("type", "m.room.message")],
-            ["notify", _sound("default")],
-        ),
-        _rule(".m.rule.message", [_match("type", "m.room.message")], ["notify"]),
-        _rule(".m.rule.encrypted", [_match("type", "m.room.encrypted")], ["notify"]),
-    ]
-
-
-def _rule(rule_id: str, conditions: list[Rule], actions: list[Any], *, enabled: bool = True) -> Rule:
-    return {
-        "rule_id": rule_id,
-        "default": True,
-        "enabled": enabled,
-        "conditions": conditions,
-        "actions": actions,
-    }
-
-
-def _match(key: str, pattern: str) -> Rule:
-    return {"kind": "event_match", "key": key, "pattern": pattern}
-
-
-def _sound(value: str) -> Rule:
-    return {"set_tweak": "sound", "value": value}

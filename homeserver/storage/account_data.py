@@ -27,6 +27,11 @@ class AccountDatum(msgspec.Struct, frozen=True, gc=False):
     #: The stream position of its last change.
     pos: int
 
+    @property
+    def is_there(self) -> bool:
+        """False for what was deleted, of which clients that know nothing yet are not told."""
+        return self.content != DELETED
+
 
 async def content(r: Reader, user_id: str, room_id: str, type_: str) -> str | None:
     """The content of one type, as JSON."""
@@ -67,6 +72,23 @@ async def changed(r: Reader, user_id: str, since: int, until: int = 2**62) -> li
         """,
         user_id,
         since,
+        until,
+    )
+    return [AccountDatum(*row) for row in rows]
+
+
+async def of_rooms(r: Reader, user_id: str, room_ids: Sequence[str], until: int) -> list[AccountDatum]:
+    """What a user keeps for some rooms, ``GLOBAL`` among them or not, that is not newer than that.
+
+    What was deleted is among it.
+    """
+    rows = await r.fetch_in(
+        """
+        SELECT room_id, type, content, pos FROM account_data
+        WHERE room_id IN $1 AND user_id = $2 AND pos <= $3 ORDER BY pos
+        """,
+        room_ids,
+        user_id,
         until,
     )
     return [AccountDatum(*row) for row in rows]

@@ -27,7 +27,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     pos: int
 
 
-_RECEIPT = "SELECT user_id, type, thread_id, event_id, event_pos, ts, pos FROM receipts"
+_COLUMNS = "user_id, type, thread_id, event_id, event_pos, ts, pos"
+_RECEIPT = f"SELECT {_COLUMNS} FROM receipts"
+_IN_ROOM = f"SELECT room_nid, {_COLUMNS} FROM receipts"
 
 
 async def advance(tx: Transaction, room_nid: int, receipt: Receipt) -> bool:
@@ -86,6 +88,44 @@ async def for_server(
 async def of_user(r: Reader, room_nid: int, user_id: str) -> list[Receipt]:
     """Every receipt of one user in a room."""
     rows = await r.fetch(f"{_RECEIPT} WHERE room_nid = $1 AND user_id = $2", room_nid, user_id)
+    return [Receipt(*row) for row in rows]
+
+
+async def newest_changed(r: Reader, room_nid: int, after: int, upto: int, limit: int) -> list[Receipt]:
+    """Those of a room's receipts that changed last in ``(after, upto]``, the newest change first."""
+    rows = await r.fetch(
+        f"{_RECEIPT} WHERE room_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4",
+        room_nid,
+        after,
+        upto,
+        limit,
+    )
+    return [Receipt(*row) for row in rows]
+
+
+async def of_user_in(
+    r: Reader, user_id: str, room_nids: Sequence[int], upto: int
+) -> list[tuple[int, Receipt]]:
+    """``(room_nid, receipt)`` of one user in some rooms, but for what changed after ``upto``."""
+    rows = await r.fetch_in(
+        f"{_IN_ROOM} WHERE room_nid IN $1 AND user_id = $2 AND pos <= $3", room_nids, user_id, upto
+    )
+    return [(row[0], Receipt(*row[1:])) for row in rows]
+
+
+async def at_events_after(r: Reader, room_nid: int, start: int, upto: int, limit: int) -> list[Receipt]:
+    """A room's receipts at events after ``start``, but for what changed after ``upto``.
+
+    Of very many those that are furthest.
+    """
+    rows = await r.fetch(
+        f"""{_RECEIPT} WHERE room_nid = $1 AND event_pos > $2 AND pos <= $3
+            ORDER BY event_pos DESC LIMIT $4""",
+        room_nid,
+        start,
+        upto,
+        limit,
+    )
     return [Receipt(*row) for row in rows]
 
 

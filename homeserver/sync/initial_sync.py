@@ -29,11 +29,12 @@ from homeserver.storage.account_data import GLOBAL, AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.account_data import account_data_events
 from homeserver.sync.client_events import ClientEvents, Form
 from homeserver.sync.event_stream import EventStream
 from homeserver.sync.memberships import Memberships
 from homeserver.sync.positions import SyncToken
-from homeserver.sync.room_section import account_data_events, receipt_events
+from homeserver.sync.receipts import receipt_events
 from homeserver.sync.timeline_window import TimelineWindows
 from homeserver.users.presence import Presence
 

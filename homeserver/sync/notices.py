@@ -13,10 +13,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from homeserver.protocol.default_push_rules import default_ruleset
 from homeserver.protocol.event_format import client_event
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
-from homeserver.protocol.push_rules import Notice, PushEvent, default_ruleset, evaluate
+from homeserver.protocol.push_rules import Notice, PushEvent, evaluate
 from homeserver.protocol.relations import THREAD, relation_in
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import MEMBER, Room, membership_of
@@ -48,6 +49,8 @@ class Reader(msgspec.Struct, frozen=True, gc=False, eq=False):
     ignored: frozenset[str]
     #: A position from which on they have been in the room without a break.
     joined_since: int
+    #: The threads of the room they are subscribed to, where their rules ask for it.
+    subscribed: frozenset[str] = frozenset()
 
 
 class Notified(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -97,17 +100,31 @@ class Notices:
     async def _notice(self, room: Room, reader: Reader, stored: StoredEvent) -> Notice:
         judged = await self._judge(room, stored)
         rules, user_id = reader.rules, reader.user_id
+        thread = judged.push_event.thread
+        subscribed = thread in reader.subscribed
         if rules.predefined:
-            if not judged.concerns(user_id):
+            if not judged.concerns(user_id) and not (rules.asks_threads and thread is not None):
                 return judged.for_anybody
-            return evaluate(rules.ruleset, judged.push_event, user_id=user_id, display_name=None)
+            return evaluate(
+                rules.ruleset,
+                judged.push_event,
+                user_id=user_id,
+                display_name=None,
+                subscribed=subscribed,
+            )
         if rules.counts_members and not judged.counted:
             judged.push_event.member_count = await self._members_at(room, stored)
             judged.counted = True
         member = await self._at(room, stored, (MEMBER, user_id))
         name = member.event.content.get("displayname") if member else None
         display_name = name if isinstance(name, str) else None
-        return evaluate(rules.ruleset, judged.push_event, user_id=user_id, display_name=display_name)
+        return evaluate(
+            rules.ruleset,
+            judged.push_event,
+            user_id=user_id,
+            display_name=display_name,
+            subscribed=subscribed,
+        )
 
     async def _judge(self, room: Room, stored: StoredEvent) -> _Judged:
         """The event as push rules look at it, made once for all users."""
@@ -163,7 +180,10 @@ class Notices:
 
 
 class _Judged:
-    """An event, and what the predefined rules say of it to people it does not name."""
+    """An event, and what the predefined rules say of it to people it does not name.
+
+    Not what they say of threads: that depends on who is subscribed.
+    """
 
     def __init__(self, push_event: PushEvent) -> None:
         self.push_event = push_event

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-import orjson
 
 from homeserver.protocol.filters import RoomEventFilter
 from homeserver.protocol.sticky import STICKY
@@ -18,11 +15,12 @@ from homeserver.storage import receipts as receipt_storage
 from homeserver.storage.account_data import AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.storage.receipts import UNTHREADED, Receipt
 from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.account_data import account_data_events
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.positions import SyncToken
+from homeserver.sync.receipts import only_shown, receipt_events
 from homeserver.sync.request import Reading
 from homeserver.sync.state_changes import NO_CHANGES, Changes, StateChanges
 from homeserver.sync.sticky_section import StickySections
@@ -32,8 +30,6 @@ from homeserver.sync.unread import Unread, as_json
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
-
-_PRIVATE = "m.read.private"
 
 
 class RoomSections:
@@ -276,12 +272,7 @@ class RoomSections:
             reader = self._db.scan if whole else self._db.read
             receipts = await receipt_storage.changed(reader, room.nid, after, reading.now.pos)
             own_receipt = any(receipt.user_id == reading.user_id for receipt in receipts)
-            events += receipt_events(
-                receipt
-                for receipt in receipts
-                if (receipt.type != _PRIVATE or receipt.user_id == reading.user_id)
-                and receipt.user_id not in reading.ignored
-            )
+            events += receipt_events(only_shown(receipts, reading.user_id, reading.ignored))
         typing = self._typing.users(room.nid)
         if room.nid in reading.with_typing or (whole and typing):
             heard = [user_id for user_id in typing if user_id not in reading.ignored]
@@ -313,23 +304,6 @@ class RoomSections:
                 thread: as_json(count) for thread, count in counts.threads.items()
             },
         }
-
-
-def receipt_events(receipts: Iterable[Receipt]) -> list[dict[str, Any]]:
-    """``m.receipt`` events, one for each thread."""
-    by_thread: defaultdict[str, dict[str, Any]] = defaultdict(dict)
-    for receipt in receipts:
-        data: dict[str, Any] = {"ts": receipt.ts}
-        if receipt.thread_id != UNTHREADED:
-            data["thread_id"] = receipt.thread_id
-        by_type = by_thread[receipt.thread_id].setdefault(receipt.event_id, {})
-        by_type.setdefault(receipt.type, {})[receipt.user_id] = data
-    return [{"type": "m.receipt", "content": content} for content in by_thread.values()]
-
-
-def account_data_events(data: Iterable[AccountDatum]) -> list[dict[str, Any]]:
-    """Account data as events."""
-    return [{"type": datum.type, "content": orjson.Fragment(datum.content)} for datum in data]
 
 
 def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from homeserver.protocol.push_rules import Ruleset, default_ruleset
+from homeserver.protocol.default_push_rules import default_ruleset
+from homeserver.protocol.push_rules import POSTCONTENT, THREAD_SUBSCRIPTION, Ruleset
 from homeserver.sync.notifier import Notifier
 
 _REMEMBERED_USERS = 5000
@@ -33,6 +34,8 @@ class Rules(msgspec.Struct, frozen=True, gc=False, eq=False):
     predefined: bool
     #: Whether what they say depends on how many members a room has.
     counts_members: bool
+    #: Whether it depends on which threads they are subscribed to.
+    asks_threads: bool
 
 
 class KnownRules:
@@ -77,7 +80,7 @@ class KnownRules:
 
 
 def _rules(user_id: str, ruleset: Ruleset) -> Rules:
-    predefined = ruleset == default_ruleset(user_id)
+    predefined = ruleset == default_ruleset(user_id, thread_subscriptions=POSTCONTENT in ruleset)
     conditions = [
         condition
         for rules in ruleset.values()
@@ -85,8 +88,9 @@ def _rules(user_id: str, ruleset: Ruleset) -> Rules:
         for condition in _conditions(rule)
         if isinstance(condition, dict)
     ]
-    counts_members = any(condition.get("kind") == "room_member_count" for condition in conditions)
-    return Rules(ruleset, predefined, counts_members and not predefined)
+    kinds = [condition.get("kind") for condition in conditions]
+    counts_members = "room_member_count" in kinds and not predefined
+    return Rules(ruleset, predefined, counts_members, THREAD_SUBSCRIPTION in kinds)
 
 
 def _conditions(rule: dict[str, Any]) -> list[Any]:

@@ -29,13 +29,14 @@ from homeserver.storage import rooms as room_storage
 from homeserver.storage.account_data import GLOBAL, AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.account_data import global_events
 from homeserver.sync.device_lists import DeviceListNews
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships, UserRooms
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import EphemeralPositions, SyncToken
 from homeserver.sync.request import Reading, SyncRequest
-from homeserver.sync.room_section import RoomSections, account_data_events
+from homeserver.sync.room_section import RoomSections
 from homeserver.sync.rulesets import Rulesets
 from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.typing import Typing
@@ -52,7 +53,6 @@ _MAX_PRESENCE_CANDIDATES = 5_000
 #: After so many rooms of one response others get their turn.
 _ROOMS_AT_ONCE = 10
 
-_PUSH_RULES = "m.push_rules"
 #: Turns of the event loop from an announcement to the reply to who caused it: two, and some more to be safe.
 _TURNS_TO_ANSWER = 5
 
@@ -100,7 +100,8 @@ class Sync:
         self._device_lists = device_lists
         self._key_counts = key_counts
         self._sticky = sticky
-        self._newest = NewestPositions(
+        #: When each room last had an event.
+        self.newest = NewestPositions(
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
         notifier.listeners.append(self._note)
@@ -171,7 +172,7 @@ class Sync:
         """Users whose devices changed between two positions, and those no room is shared with any more."""
         upto = min(upto, self._notifier.position)
         rooms = await self._memberships.at(user_id, upto)
-        with_news = await self._newest.changed(rooms.joined, since)
+        with_news = await self.newest.changed(rooms.joined, since)
         return await self._device_lists.between(user_id, rooms, with_news, since, upto)
 
     async def _device_news(
@@ -180,7 +181,7 @@ class Sync:
         """The same for a sync; nothing for a first one."""
         if request.since is None:
             return [], []
-        with_news = await self._newest.changed(rooms.joined, request.since_pos)
+        with_news = await self.newest.changed(rooms.joined, request.since_pos)
         return await self._device_lists.between(request.user_id, rooms, with_news, request.since_pos, pos)
 
     async def _reading(
@@ -225,7 +226,7 @@ class Sync:
                 if left or membership.membership not in {"leave", "ban"}
             ]
         since = request.since_pos
-        nids = await self._newest.changed(rooms.joined, since)
+        nids = await self.newest.changed(rooms.joined, since)
         nids |= reading.with_receipts | reading.with_typing | reading.sticky.keys()
         nids |= await self._with_account_data(reading, rooms)
         if rooms.newest > since:
@@ -279,12 +280,8 @@ class Sync:
     async def _account_data(
         self, request: SyncRequest, own: Collection[AccountDatum]
     ) -> list[dict[str, Any]]:
-        """Global account data; push rules as the whole ruleset they come to."""
-        data = [datum for datum in own if datum.room_id == GLOBAL and datum.type != _PUSH_RULES]
-        events = account_data_events(data)
-        if request.since is None or any(datum.type == _PUSH_RULES for datum in own):
-            content = {"global": await self._push_rules.ruleset(request.user_id)}
-            events.append({"type": _PUSH_RULES, "content": content})
+        """Global account data that the filter lets through."""
+        events = await global_events(self._push_rules, request.user_id, own, first=request.since is None)
         return [event for event in events if request.filter.account_data.allows(event["type"])]
 
     async def _presence_events(self, reading: Reading, newly_seen: Collection[str]) -> list[dict[str, Any]]:
@@ -322,16 +319,15 @@ class Sync:
             return [], None
         after = _to_device_position(request.since) if request.since else 0
         device = (request.user_id, request.device_id)
-        told = 0 if request.has_received else after
-        waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE, after=told)
-        if waiting and waiting[0][0] <= after:
-            await self._to_device.received(*device, after)
-            waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE)
+        if request.has_received:
+            waiting = await self._to_device.waiting_after(*device, after, pos, limit=_MAX_TO_DEVICE)
+        else:
+            waiting = await self._to_device.waiting(*device, pos, limit=_MAX_TO_DEVICE, after=after)
         upto = waiting[-1][0] if len(waiting) == _MAX_TO_DEVICE else None
         return [orjson.Fragment(message) for _, message in waiting], upto
 
     def _note(self, news: NewEvents) -> None:
-        self._newest.note(news.room.nid, news.pos)
+        self.newest.note(news.room.nid, news.pos)
 
 
 def _to_device_position(token: SyncToken) -> int:

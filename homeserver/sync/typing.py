@@ -5,7 +5,7 @@ Specification: client-server API, "Typing Notifications"; server-server API, the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,14 @@ class Typing:
     def changed(self, room_nids: Collection[int], since: int) -> set[int]:
         """Those of the rooms whose typing users changed after an ephemeral position."""
         return {nid for nid, entry in self._by_room.items() if entry.pos > since and nid in room_nids}
+
+    def now(self, room_nids: Set[int]) -> dict[int, list[str]]:
+        """Who is typing in those of the rooms where somebody is."""
+        return {
+            nid: sorted(entry.until)
+            for nid, entry in self._by_room.items()
+            if entry.until and nid in room_nids
+        }
 
     def changed_anywhere(self, since: int) -> list[int]:
         """The rooms, by number, whose typing users changed after an ephemeral position."""

@@ -19,6 +19,7 @@ from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
+from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.threads import MAIN
 from homeserver.rooms.visibility import Visibility
 from homeserver.storage import events as event_storage
@@ -27,7 +28,7 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import REDACTED, StoredEvent
 from homeserver.storage.receipts import UNTHREADED
 from homeserver.sync.notices import Notices, Notified, Reader
-from homeserver.sync.rulesets import KnownRules
+from homeserver.sync.rulesets import KnownRules, Rules
 
 #: No higher counts are reported.
 MAX_UNREAD = 500
@@ -120,6 +121,7 @@ class Unread:
         rules: KnownRules,
         ignored: IgnoredUsers,
         notices: Notices,
+        threads: ThreadSubscriptions,
     ) -> None:
         self._db = db
         self._events = events
@@ -129,6 +131,7 @@ class Unread:
         self._rules = rules
         self._ignored = ignored
         self._notices = notices
+        self._threads = threads
         self._known: OrderedDict[tuple[int, str], _Known] = OrderedDict()
 
     async def counts(self, room: Room, user_id: str, now: int) -> UnreadCounts:
@@ -166,6 +169,8 @@ class Unread:
         if known.reader.rules is not rules and known.reader.rules.ruleset != rules.ruleset:
             return None
         if known.reader.ignored != await self._ignored.by(user_id):
+            return None
+        if known.reader.subscribed != await self._subscribed(room, user_id, rules):
             return None
         member = await self._states.member(room, user_id)
         if member is None or member.nid != known.member_nid:
@@ -232,13 +237,18 @@ class Unread:
     async def _reader(self, room: Room, user_id: str, now: int, receipt: int | None) -> tuple[Reader, int]:
         """Who reads, and the position that counting begins at."""
         since = await self._visibility.joined_since(room, user_id, now)
+        rules = await self._rules.of(user_id)
         reader = Reader(
             user_id=user_id,
-            rules=await self._rules.of(user_id),
+            rules=rules,
             ignored=await self._ignored.by(user_id),
             joined_since=now if since is None else since,
+            subscribed=await self._subscribed(room, user_id, rules),
         )
         return reader, max(reader.joined_since, receipt if receipt is not None else 0)
+
+    async def _subscribed(self, room: Room, user_id: str, rules: Rules) -> frozenset[str]:
+        return await self._threads.roots(user_id, room.nid) if rules.asks_threads else frozenset()
 
     async def _receipts_of(self, room: Room, user_id: str) -> dict[str, int]:
         """The position each thread is read up to; ``UNTHREADED`` stands for all of them."""

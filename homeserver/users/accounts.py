@@ -25,6 +25,7 @@ from homeserver.storage import (
     pushers,
     registration_tokens,
     third_party_ids,
+    thread_subscriptions,
     users,
 )
 from homeserver.storage.address_validations import Validation
@@ -206,6 +207,7 @@ class Accounts:
                 await account_data.remove_all(tx, user_id)
                 await filters.remove_all(tx, user_id)
                 await key_backup.remove_all(tx, user_id)
+                await thread_subscriptions.remove_all(tx, user_id)
 
         await self._db.write(end)
         self._tell(user_id)

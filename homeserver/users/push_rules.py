@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from homeserver.errors import MatrixError, bad_json, invalid_param, missing_param, not_found
-from homeserver.protocol.push_rules import KINDS, Rule, Ruleset, ruleset_of
+from homeserver.protocol.default_push_rules import ruleset_of
+from homeserver.protocol.push_rules import KINDS, POSTCONTENT, Rule, Ruleset
 from homeserver.users.account_data import AccountData
 
 PUSH_RULES = "m.push_rules"
@@ -32,14 +33,19 @@ _FORBIDDEN_IN_ID = re.compile(r"^\.|[/\\]")
 
 
 class PushRules:
-    """The rulesets of local users."""
+    """The rulesets of local users.
 
-    def __init__(self, account_data: AccountData) -> None:
+    With ``thread_subscriptions`` the predefined rules are among them that make threads notify
+    those who are subscribed to them, and nobody else (MSC4306).
+    """
+
+    def __init__(self, account_data: AccountData, *, thread_subscriptions: bool = False) -> None:
         self._account_data = account_data
+        self.thread_subscriptions = thread_subscriptions
 
     async def ruleset(self, user_id: str) -> Ruleset:
         """The user's whole ruleset, predefined rules included."""
-        return whole_ruleset(user_id, await self._account_data.content(user_id, PUSH_RULES))
+        return self._whole(user_id, await self._account_data.content(user_id, PUSH_RULES))
 
     async def event_content(self, user_id: str) -> dict[str, Any]:
         """The content of the ``m.push_rules`` event that clients are given."""
@@ -86,7 +92,7 @@ class PushRules:
 
     async def _change(self, user_id: str, edit: Callable[[Ruleset], object]) -> None:
         def change(content: dict[str, Any]) -> dict[str, Any]:
-            ruleset = whole_ruleset(user_id, content)
+            ruleset = self._whole(user_id, content)
             edit(ruleset)
             if len(orjson.dumps(ruleset)) > _MAX_BYTES:
                 raise _too_large(f"All push rules together have at most {_MAX_BYTES} bytes")
@@ -94,8 +100,13 @@ class PushRules:
 
         await self._account_data.change(user_id, PUSH_RULES, change)
 
+    def _whole(self, user_id: str, content: dict[str, Any] | None) -> Ruleset:
+        return whole_ruleset(user_id, content, thread_subscriptions=self.thread_subscriptions)
 
-def whole_ruleset(user_id: str, content: dict[str, Any] | None) -> Ruleset:
+
+def whole_ruleset(
+    user_id: str, content: dict[str, Any] | None, *, thread_subscriptions: bool = False
+) -> Ruleset:
     """The ruleset that stored content stands for; what is not of a rule's shape is left out."""
     stored = (content or {}).get("global")
     own: dict[str, list[Rule]] = {}
@@ -109,9 +120,9 @@ def whole_ruleset(user_id: str, content: dict[str, Any] | None) -> Ruleset:
                 changed[kind, rule["rule_id"]] = {
                     name: rule[name] for name in ("enabled", "actions") if name in rule
                 }
-            else:
+            elif kind != POSTCONTENT:
                 own.setdefault(kind, []).append(copy.deepcopy(rule))
-    return ruleset_of(user_id, own, changed)
+    return ruleset_of(user_id, own, changed, thread_subscriptions=thread_subscriptions)
 
 
 def put_rule(
@@ -142,7 +153,7 @@ def delete_rule(ruleset: Ruleset, kind: str, rule_id: str) -> None:
 def carry_rules_over(ruleset: Ruleset, old_room: str, new_room: str) -> bool:
     """Put a rule about the replacement beside each own rule about a room; whether there was any."""
     carried = False
-    for kind in KINDS:
+    for kind in ruleset:
         known = {rule["rule_id"] for rule in ruleset[kind]}
         for rule in [each for each in ruleset[kind] if not each["default"]]:
             copied = _for_room(kind, rule, old_room, new_room)
@@ -173,8 +184,8 @@ def read_rule(kind: str, rule_id: str, body: dict[str, Any]) -> Rule:
     Raises ``M_INVALID_PARAM`` for an id or kind that cannot be, ``M_MISSING_PARAM``,
     ``M_BAD_JSON`` and ``M_TOO_LARGE`` for the rest.
     """
-    if kind not in KINDS:
-        raise invalid_param("That is not a kind of push rule")
+    if kind not in KINDS or kind == POSTCONTENT:
+        raise invalid_param("That is not a kind of push rule that you can make")
     if not rule_id or _FORBIDDEN_IN_ID.search(rule_id) or len(rule_id.encode()) > _MAX_ID_BYTES:
         raise invalid_param("A rule's ID must not begin with a dot, hold slashes or be too long")
     if "actions" not in body:
@@ -224,7 +235,7 @@ def _too_large(message: str) -> MatrixError:
 def _rules(ruleset: Ruleset, kind: str) -> list[Rule]:
     if kind not in KINDS:
         raise invalid_param("That is not a kind of push rule")
-    return ruleset[kind]
+    return ruleset.get(kind, [])
 
 
 def _find(ruleset: Ruleset, kind: str, rule_id: str) -> Rule:

@@ -128,6 +128,16 @@ class ToDevice:
         """``(pos, event JSON)`` of what waits for a device at a position, oldest first, from ``after`` on."""
         return await storage.waiting(self._db.read, user_id, device_id, upto, limit, after=after)
 
+    async def waiting_after(
+        self, user_id: str, device_id: str, after: int, upto: int, *, limit: int
+    ) -> list[tuple[int, str]]:
+        """The same for a device that shows to have everything up to ``after``, which is deleted."""
+        waiting = await self.waiting(user_id, device_id, upto, limit=limit)
+        if waiting and waiting[0][0] <= after:
+            await self.received(user_id, device_id, after)
+            waiting = await self.waiting(user_id, device_id, upto, limit=limit)
+        return waiting
+
     async def received(self, user_id: str, device_id: str, upto: int) -> None:
         """A device has everything up to a position: delete it."""
         await self._db.write(lambda tx: storage.remove_upto(tx, user_id, device_id, upto))

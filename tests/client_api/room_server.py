@@ -71,15 +71,13 @@ async def nobody(*_: object) -> str:
 async def room_server(
     db: Database,
     *,
-    presence: bool = False,
     searching: bool = False,
     lifetimes: Lifetimes | None = None,
     keep_redacted_ms: int = 0,
+    **settings: bool,
 ) -> AsyncIterator[RoomServer]:
-    """A running server; ``searching``: where messages can be searched."""
-    opened = await SyncServer.open(
-        db, presence=presence, lifetimes=lifetimes, keep_redacted_ms=keep_redacted_ms
-    )
+    """A running server, set up as ``SyncServer`` is; ``searching``: where messages can be searched."""
+    opened = await SyncServer.open(db, lifetimes=lifetimes, keep_redacted_ms=keep_redacted_ms, **settings)
     if searching:
         opened.searching = await open_searching(opened.world.core, opened.reading)
     server = RoomServer(opened)

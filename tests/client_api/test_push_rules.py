@@ -120,3 +120,13 @@ async def test_rules_are_bounded_in_size_and_number(server: AccountServer) -> No
     statuses = [(await server.call("PUT", f"{rule}/{n}", big, token=token))[0] for n in range(40)]
     assert statuses[:30] == [200] * 30
     assert statuses[-1] == 413
+
+
+@pytest.mark.parametrize("kind", ["postcontent", "io.element.msc4306.postcontent"])
+async def test_nobody_makes_rules_about_threads(server: AccountServer, kind: str) -> None:
+    token = await server.user("alice")
+    rule = f"{GLOBAL}/{kind}/.io.element.msc4306.rule.subscribed_thread"
+    status, reply = await server.call("GET", rule, token=token)
+    assert (status, reply["errcode"]) == (404, "M_NOT_FOUND")
+    status, reply = await server.call("PUT", f"{GLOBAL}/{kind}/mine", RULE, token=token)
+    assert (status, reply["errcode"]) == (400, "M_INVALID_PARAM")

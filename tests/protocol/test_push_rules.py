@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeserver.protocol.default_push_rules import default_ruleset, ruleset_of
 from homeserver.protocol.push_rules import (
     KINDS,
+    POSTCONTENT,
     SILENT,
     Notice,
     PushEvent,
-    default_ruleset,
     evaluate,
     notice_of,
-    ruleset_of,
 )
 
 _SPECIFICATION = Path(__file__).parents[3] / "shared/spec/content/client-server-api/modules/push.md"
@@ -101,7 +101,7 @@ def test_predefined_rules(event: PushEvent, actions: tuple[Any, ...]) -> None:
 
 def test_predefined_rules_in_the_order_of_the_spec() -> None:
     ruleset = default_ruleset(ALICE)
-    assert tuple(ruleset) == KINDS
+    assert tuple(ruleset) == tuple(kind for kind in KINDS if kind != POSTCONTENT)
     assert [rule["rule_id"].removeprefix(".m.rule.") for rule in ruleset["override"]] == [
         "master",
         "suppress_notices",
@@ -349,3 +349,47 @@ CONDITIONS = st.fixed_dictionaries(
 def test_no_stored_condition_or_event_content_can_fail_the_evaluation(condition: Any, content: Any) -> None:
     notice = alices(message(content), override(condition))
     assert notice in (SILENT, Notice(notify=True, actions=("notify",)))
+
+
+def in_thread(**content: Any) -> PushEvent:
+    relation = {"rel_type": "m.thread", "event_id": "$root"}
+    return message({"msgtype": "m.text", "body": "hello", "m.relates_to": relation, **content})
+
+
+@pytest.mark.parametrize(
+    ("event", "subscribed", "actions"),
+    [
+        (in_thread(), True, ("notify", SOUND)),
+        (in_thread(), False, ()),
+        (in_thread(**{"m.mentions": {"user_ids": [ALICE]}}), False, ("notify", SOUND, HIGHLIGHT)),
+        (in_thread(msgtype="m.notice"), True, ()),
+        (message(), True, ("notify",)),
+        (message(), False, ("notify",)),
+        (message({"body": "hi", "m.relates_to": {"rel_type": "m.reference"}}), True, ("notify",)),
+        (message({"body": "hi", "m.relates_to": {"rel_type": "m.thread"}}), True, ("notify",)),
+    ],
+)
+def test_threads_notify_those_who_are_subscribed(
+    event: PushEvent, subscribed: bool, actions: tuple[Any, ...]
+) -> None:
+    ruleset = default_ruleset(ALICE, thread_subscriptions=True)
+    ruleset["room"] = []
+    notice = evaluate(ruleset, event, user_id=ALICE, display_name=None, subscribed=subscribed)
+    assert notice.actions == actions
+
+
+def test_rules_about_threads_stand_between_keywords_and_rooms() -> None:
+    ruleset = default_ruleset(ALICE, thread_subscriptions=True)
+    muted = {"rule_id": ROOM, "enabled": True, "actions": []}
+    ruleset["room"] = [muted]
+    assert evaluate(ruleset, in_thread(), user_id=ALICE, display_name=None, subscribed=True).notify
+    keyword = {"rule_id": "cake", "enabled": True, "pattern": "cake", "actions": ["notify", HIGHLIGHT]}
+    ruleset["content"] = [keyword]
+    assert evaluate(ruleset, in_thread(body="cake"), user_id=ALICE, display_name=None).highlight
+
+
+@pytest.mark.parametrize("wanted", [None, 1, "true", {}])
+def test_a_subscription_that_is_asked_for_in_other_words_never_holds(wanted: Any) -> None:
+    condition = {"kind": "io.element.msc4306.thread_subscription", "subscribed": wanted}
+    assert not holds(condition, in_thread())
+    assert holds({**condition, "subscribed": False}, in_thread())

@@ -146,7 +146,7 @@ class NoHttp:
 class SyncServer:
     """A world, what is passed on in it beside events, and what its people read."""
 
-    def __init__(self, world: World, *, presence: bool = False) -> None:
+    def __init__(self, world: World, *, presence: bool = False, thread_subscriptions: bool = False) -> None:
         self.world = world
         self.notifier = world.core.notifier
         self.edus = SentEdus()
@@ -165,6 +165,7 @@ class SyncServer:
             registration=Registration(world.db, world.clock, RegistrationMode.CLOSED),
             passwords=Passwords(memory_kib=8, time_cost=1),
             devices=(self.to_device, self.encryption.lists, self.pushers),
+            thread_subscriptions=thread_subscriptions,
         )
         self.account_data = self.people.account_data
         self.reading = wire_reading(
@@ -180,13 +181,13 @@ class SyncServer:
         cls,
         db: Database,
         *,
-        presence: bool = False,
         lifetimes: Lifetimes | None = None,
         keep_redacted_ms: int = 0,
+        **settings: bool,
     ) -> SyncServer:
         """A server over ``db``; opened again over the same database it is the server after a restart."""
         world = await World.open(db, lifetimes=lifetimes, keep_redacted_ms=keep_redacted_ms)
-        return cls(world, presence=presence)
+        return cls(world, **settings)
 
     def routes(self) -> list[Route]:
         """The client-server API."""

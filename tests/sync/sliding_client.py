@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from homeserver.sliding import wire_sliding
+from homeserver.sliding_extensions import wire_extensions
 from homeserver.sync.sliding import parsing
 from homeserver.sync.sliding.extension import Extension
 from homeserver.sync.sliding.request import SlidingRequest
@@ -43,6 +44,14 @@ def top(last: int = 19, *, limit: int = 1, **fields: Any) -> dict[str, Any]:
 def sliding_of(server: SyncServer, *extensions: Extension) -> SlidingSync:
     """Sliding sync of a server; made again it knows no connection, as after a restart."""
     return wire_sliding(server.world.core, server.ephemeral, server.reading, extensions)
+
+
+def extended(server: SyncServer) -> SlidingSync:
+    """Sliding sync of a server with all extensions there are."""
+    extensions = wire_extensions(
+        server.world.core, server.ephemeral, server.reading, server.people, server.encryption
+    )
+    return sliding_of(server, *extensions)
 
 
 @dataclass
