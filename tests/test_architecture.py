@@ -132,6 +132,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
     "homeserver.health": (*COMMON, *DOMAIN),
+    "homeserver.parts": ("homeserver", "federation"),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
     "homeserver.__main__": ("homeserver.cli",),
