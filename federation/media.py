@@ -216,9 +216,11 @@ def _public_url(mxc: Mxc, base: URL, location: str) -> URL:
     """Where a redirect leads; only HTTPS, and nothing that would identify the caller."""
     try:
         url = base.join(URL(location)) if base.host else URL(location)
+        # Reading a name that only pretends to be encoded fails, too.
+        host = url.host
     except ValueError:
         raise malformed(mxc.server_name, "The media is redirected to what is no URL") from None
-    if url.scheme != "https" or not url.host or url.user is not None or url.password is not None:
+    if url.scheme != "https" or not host or url.user is not None or url.password is not None:
         raise malformed(mxc.server_name, "The media is redirected away from public HTTPS")
     return url
 

@@ -6,6 +6,7 @@ it holds is bounded, whatever it is fed; how much content there may be is its us
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,8 +14,8 @@ from typing import Final, TypeAlias
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_PREAMBLE_BYTES: Final = 64 * 1024
-#: Spaces that may follow a boundary on its line.
-_MAX_PADDING: Final = 128
+#: Two hyphens close the body; so many spaces may stand before the end of a boundary's line.
+_AFTER_BOUNDARY: Final = rb"(?:(?P<close>--)|(?P<next>[ \t]{0,128}\r\n)|(?:-|[ \t]{0,128}\r?)\Z)"
 
 
 class MalformedMultipart(Exception):
@@ -43,6 +44,9 @@ class MultipartParser:
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
+        #: A delimiter that is one, or that may become one with the bytes to come: found by one search, for
+        #: content may consist of what only begins like them.
+        self._ending = re.compile(re.escape(self._delimiter) + _AFTER_BOUNDARY)
         # The line break belongs to the delimiter; the first one may do without.
         self._buffer = b"\r\n"
         self._at = _At.PREAMBLE
@@ -88,24 +92,21 @@ class MultipartParser:
         return True
 
     def _take_content(self, pieces: list[Piece]) -> bool:
-        at = self._buffer.find(self._delimiter)
-        if at < 0:
+        found = self._ending.search(self._buffer)
+        if found is None:
             # What is at the end may become a delimiter.
             self._pass_on(len(self._buffer) - len(self._delimiter) + 1, pieces)
             return False
-        end = at + len(self._delimiter)
-        meaning = _meaning(self._buffer[end : end + _MAX_PADDING + 2])
-        if meaning is _Meaning.CONTENT:
-            self._pass_on(at + 2, pieces)
-            return True
-        self._pass_on(at, pieces)
-        if meaning is _Meaning.NEXT_PART:
-            self._buffer = self._buffer[self._buffer.index(b"\r\n", len(self._delimiter)) :]
-            self._at = _At.HEADERS
-        elif meaning is _Meaning.CLOSE:
+        self._pass_on(found.start(), pieces)
+        if found["close"] is not None:
             self._buffer = b""
             self._at = _At.END
-        return meaning is _Meaning.NEXT_PART
+        elif found["next"] is not None:
+            # The line break stays: it may begin the empty line that ends the headers.
+            self._buffer = self._buffer[found.end() - found.start() - 2 :]
+            self._at = _At.HEADERS
+            return True
+        return False
 
     def _pass_on(self, length: int, pieces: list[Piece]) -> None:
         """Take content, or what stands before the first part, from the buffer."""
@@ -119,26 +120,6 @@ class MultipartParser:
         self._borrowed -= borrowed
         if len(content) > borrowed:
             pieces.append(content[borrowed:])
-
-
-class _Meaning(Enum):
-    NEXT_PART = auto()
-    CLOSE = auto()
-    CONTENT = auto()
-    UNDECIDED = auto()
-
-
-def _meaning(after: bytes) -> _Meaning:
-    """What a delimiter is, by the bytes after it."""
-    rest = after.lstrip(b" \t")
-    if after.startswith(b"--"):
-        return _Meaning.CLOSE
-    if rest.startswith(b"\r\n"):
-        return _Meaning.NEXT_PART
-    is_short = len(after) < _MAX_PADDING + 2
-    if is_short and (rest in (b"", b"\r") or after == b"-"):
-        return _Meaning.UNDECIDED
-    return _Meaning.CONTENT
 
 
 def _headers(block: bytes) -> dict[str, str]:

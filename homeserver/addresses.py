@@ -36,8 +36,9 @@ DENIED_BY_DEFAULT: Final = (
     "203.0.113.0/24",
     "224.0.0.0/4",
     "240.0.0.0/4",
-    "::/128",
-    "::1/128",
+    # Also what once stood for IPv4 addresses, and what may be translated to them.
+    "::/96",
+    "::ffff:0:0:0/96",
     "64:ff9b:1::/48",
     "100::/64",
     "2001::/23",

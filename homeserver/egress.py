@@ -145,7 +145,9 @@ class Egress:
                 for _ in range(_MAX_REDIRECTS + 1):
                     if address.raw_user or address.raw_password:
                         raise _unreachable(host, "The address holds credentials", transient=False)
-                    if not permits(address.host or "", address.port or 0, address.path):
+                    # A name counts in both its forms: as people read it, and as it is encoded.
+                    forms = {address.host or "", address.raw_host or ""}
+                    if not all(permits(form, address.port or 0, address.path) for form in forms):
                         raise _unreachable(host, "The address is not permitted", transient=False)
                     answer = await self._page(address, headers, max_bytes)
                     if isinstance(answer, Page):
@@ -227,9 +229,11 @@ def _json(body: Any) -> aiohttp.payload.Payload:
 def _usable(url: str) -> URL:
     try:
         address = URL(url)
+        # Reading a name that only pretends to be encoded fails, too.
+        host = address.host
     except ValueError:
-        address = URL()
-    if address.scheme not in ("http", "https") or not address.host or len(url) > _MAX_URL:
+        address, host = URL(), None
+    if address.scheme not in ("http", "https") or not host or len(url) > _MAX_URL:
         raise RemoteError("", "The address is not a usable URL", reachable=False, transient=False)
     return address
 

@@ -41,6 +41,8 @@ PUBLIC_ONLY = address_policy()
         "fe80::1",
         "fe80::1%eth0",
         "ff02::1",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
     ],
 )
 def test_refused_by_default(address: str) -> None:

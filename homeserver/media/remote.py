@@ -9,18 +9,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from homeserver.clock import Clock
-from homeserver.errors import not_found
-from homeserver.lookups import InFlight
+from homeserver.errors import MatrixError, not_found
+from homeserver.lookups import InFlight, Recent
 from homeserver.media.files import Files
 from homeserver.media.mxc import Mxc
 from homeserver.storage import media as storage
 from homeserver.storage.database import Database
 from homeserver.storage.media import RemoteMedia as Copy
 
-#: Fetched at the same time; more wait for their turn.
+#: Fetched at the same time, and from one server; more wait for their turn.
 _MAX_FETCHES: Final = 100
+_MAX_FETCHES_OF_SERVER: Final = 20
+#: What is too large, which shows only when much of it is here, is not fetched again for so long.
+_TOO_LARGE_SECONDS: Final = 600.0
+_REMEMBERED: Final = 1000
 #: When there is too much, this share of the bound is left.
 _TRIMMED_TO: Final = 0.9
 _BATCH: Final = 100
@@ -81,6 +86,9 @@ class RemoteCopies:
         self._dropped = dropped
         self._fetches: InFlight[Mxc, Copy] = InFlight()
         self._slots = asyncio.Semaphore(_MAX_FETCHES)
+        #: By server, as long as something of it is fetched: one that is slow keeps no other waiting.
+        self._slots_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._too_large: Recent[Mxc, tuple[float, str]] = Recent(_REMEMBERED)
         self._used: set[str] = set()
         self._trimming = asyncio.Lock()
         #: Bytes fetched since it was last looked how much there is.
@@ -93,6 +101,9 @@ class RemoteCopies:
         if copy is None or not await self._files.has(copy.file_id):
             if not may_fetch or self._remote is None:
                 raise not_found("There is no such media here")
+            too_large = self._too_large.get(mxc)
+            if too_large is not None and self._clock.monotonic() < too_large[0]:
+                raise MatrixError(502, "M_TOO_LARGE", too_large[1])
             remote = self._remote
             copy = await self._fetches.run(mxc, lambda: self._fetch(remote, mxc, wait_ms))
         self._used.add(copy.file_id)
@@ -145,8 +156,14 @@ class RemoteCopies:
         return freed
 
     async def _fetch(self, remote: RemoteMedia, mxc: Mxc, wait_ms: int) -> Copy:
-        async with self._slots, self._files.create() as file:
-            described = await remote.fetch(mxc, file.write, max_bytes=self._max_bytes, wait_ms=wait_ms)
+        of_server = self._slots_of.setdefault(mxc.server_name, asyncio.Semaphore(_MAX_FETCHES_OF_SERVER))
+        async with of_server, self._slots, self._files.create() as file:
+            try:
+                described = await remote.fetch(mxc, file.write, max_bytes=self._max_bytes, wait_ms=wait_ms)
+            except MatrixError as error:
+                if error.errcode == "M_TOO_LARGE":
+                    self._too_large.put(mxc, (self._clock.monotonic() + _TOO_LARGE_SECONDS, error.message))
+                raise
             await file.keep()
         now = self._clock.now_ms()
         copy = Copy(

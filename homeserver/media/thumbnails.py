@@ -7,11 +7,13 @@ is asked for is rounded up to a step.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Collection
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -31,7 +33,8 @@ Method = Literal["scale", "crop"]
 STEPS: Final = (32, 48, 64, 96, 128, 160, 240, 320, 480, 600, 640, 800, 1200, 1600, 2400, 3200)
 #: Kept of one original; the oldest give way.
 MAX_KEPT: Final = 32
-#: What could not be made is not tried again for so long; a busy machine may manage later.
+#: An image of which none could be made is not tried again for so long, in whatever size: nobody keeps the
+#: processes busy with a single one.  A busy machine may manage later.
 _FAILURE_SECONDS: Final = 600.0
 _REMEMBERED_FAILURES: Final = 1000
 
@@ -87,8 +90,10 @@ class Thumbnails:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._animated = animated
+        #: By original, as long as somebody holds or waits for one.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._making: InFlight[tuple[str, Wanted], Content] = InFlight()
-        self._failures: Recent[tuple[str, Wanted], tuple[float, Failure]] = Recent(_REMEMBERED_FAILURES)
+        self._failures: Recent[str, tuple[float, Failure]] = Recent(_REMEMBERED_FAILURES)
 
     async def find(self, original: Content, wanted: Wanted) -> Content:
         """A thumbnail, made if need be.
@@ -104,9 +109,7 @@ class Thumbnails:
                 thumbnail.file_id is None or await self._files.has(thumbnail.file_id)
             ):
                 return self._content(original, thumbnail)
-        failed = self._failures.get((original.file_id, wanted))
-        if failed is not None and self._clock.monotonic() < failed[0]:
-            raise MatrixError(*failed[1])
+        self._check_failures(original)
         return await self._making.run(
             (original.file_id, wanted), lambda: self._make(original, wanted, kept[MAX_KEPT - 1 :])
         )
@@ -123,13 +126,16 @@ class Thumbnails:
         await self._workers.close()
 
     async def _make(self, original: Content, wanted: Wanted, surplus: list[Thumbnail]) -> Content:
-        try:
-            picture = await self._picture(original, wanted)
-        except (TooCostly, NotAnImage) as error:
-            failure = _failure(error, original)
-            until = self._clock.monotonic() + _FAILURE_SECONDS
-            self._failures.put((original.file_id, wanted), (until, failure))
-            raise MatrixError(*failure) from None
+        # Of one image one at a time: in many sizes at once it would take the turns of all others.
+        async with self._turns.setdefault(original.file_id, asyncio.Lock()):
+            self._check_failures(original)
+            try:
+                picture = await self._picture(original, wanted)
+            except (TooCostly, NotAnImage) as error:
+                failure = _failure(error, original)
+                until = self._clock.monotonic() + _FAILURE_SECONDS
+                self._failures.put(original.file_id, (until, failure))
+                raise MatrixError(*failure) from None
         thumbnail = Thumbnail(
             original=original.file_id,
             width=wanted.width,
@@ -160,6 +166,11 @@ class Thumbnails:
         if unwanted == [thumbnail]:
             raise not_found("There is no such media any more")
         return self._content(original, thumbnail)
+
+    def _check_failures(self, original: Content) -> None:
+        failed = self._failures.get(original.file_id)
+        if failed is not None and self._clock.monotonic() < failed[0]:
+            raise MatrixError(*failed[1])
 
     async def _picture(self, original: Content, wanted: Wanted) -> Picture:
         if original.size > self._max_bytes:

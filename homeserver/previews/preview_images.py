@@ -6,6 +6,7 @@ still be looked at, and counts towards nobody's quota.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final
@@ -27,6 +28,8 @@ _NOBODY: Final = ""
 #: How long an image that was just given to a preview waits for it to be stored, in ms.
 _YOUNG_MS: Final = 3600 * 1000
 _BATCH: Final = 200
+#: It is looked how much there is when this share of the bound has come since the last time.
+_SHARE: Final = 0.1
 
 
 class PreviewImages:
@@ -62,6 +65,9 @@ class PreviewImages:
         self._public = public
         self._dropped = dropped
         self._in_flight: InFlight[str, Image | None] = InFlight()
+        self._trimming = asyncio.Lock()
+        #: Bytes stored since it was last looked how much there is.
+        self._added = 0
 
     async def first(self, urls: Collection[str]) -> Image | None:
         """The first of the addresses at which there is an image."""
@@ -106,6 +112,9 @@ class PreviewImages:
             await storage.put_image(tx, image)
 
         await self._db.write(store)
+        self._added += image.size
+        if self._added > self._max_bytes * _SHARE:
+            await self._trim()
         return image
 
     async def forget_unused(self) -> None:
@@ -114,14 +123,7 @@ class PreviewImages:
         before = self._clock.now_ms() - self._fresh_ms - _YOUNG_MS
         while unused := await storage.unused_images(self._db.scan, before, _BATCH):
             await self._remove(unused)
-        surplus = await storage.image_bytes(self._db.scan) - self._max_bytes
-        while surplus > 0 and (oldest := await storage.oldest_images(self._db.scan, _BATCH)):
-            leaving = []
-            for image in oldest:
-                if surplus > 0:
-                    leaving.append(image)
-                    surplus -= image.size
-            await self._remove(leaving)
+        await self._trim()
 
     async def close(self) -> None:
         """Stop fetching."""
@@ -135,6 +137,19 @@ class PreviewImages:
             return await self.keep(url, await self._fetching.image(url))
         except NothingThere:
             return None
+
+    async def _trim(self) -> None:
+        """Delete the oldest images until the rest fits."""
+        async with self._trimming:
+            self._added = 0
+            surplus = await storage.image_bytes(self._db.scan) - self._max_bytes
+            while surplus > 0 and (oldest := await storage.oldest_images(self._db.scan, _BATCH)):
+                leaving = []
+                for image in oldest:
+                    if surplus > 0:
+                        leaving.append(image)
+                        surplus -= image.size
+                await self._remove(leaving)
 
     async def _remove(self, images: Collection[Image]) -> None:
         await self._db.write(lambda tx: storage.remove_images(tx, [image.media_id for image in images]))

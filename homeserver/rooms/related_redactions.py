@@ -192,12 +192,14 @@ class RelatedRedactions:
                 page = Between(-_FAR, high, _STEP)
                 wanted = Wanted(rel_type=rel_type)
                 nids = await relations.children(self._db.scan, one.room_nid, one.parent_id, wanted, page)
-                stored = await self._events.by_nids(nids)
-                for nid in nids:
-                    yield stored[nid]
-                if len(nids) < _STEP:
+                found = await self._events.by_nids(nids)
+                # What was purged meanwhile is missing.
+                stored = [found[nid] for nid in nids if nid in found]
+                for child in stored:
+                    yield child
+                if len(nids) < _STEP or not stored:
                     break
-                high = (stored[nids[-1]].pos or 0) - 1
+                high = (stored[-1].pos or 0) - 1
                 await asyncio.sleep(_PAUSE_S)
 
     async def _may_redact(self, one: RelatedRedaction, room_id: str, event_id: str) -> bool:

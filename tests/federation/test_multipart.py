@@ -116,6 +116,13 @@ def test_what_is_no_multipart_body_is_refused_before_it_ends(text: bytes) -> Non
         MultipartParser(BOUNDARY).feed(text)
 
 
+def test_content_that_nearly_ends_again_and_again_comes_in_one_piece() -> None:
+    parser, nearly = MultipartParser(b"x"), b"\r\n--xy" * 20_000
+    parser.feed(b"--x\r\n\r\n{}\r\n--x\r\n\r\n")
+
+    assert parser.feed(nearly + b"last") == [nearly]
+
+
 def test_what_the_parser_holds_does_not_grow_with_the_content() -> None:
     parser = MultipartParser(BOUNDARY)
     parser.feed(b"--" + BOUNDARY + b"\r\n\r\n")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -20,7 +21,8 @@ from tests.processes import Authority, Server
 __all__ = ["object_store", "s3"]
 
 _PIECE = bytes(range(256)) * 1024
-_PIECES = 400  # 100 MiB, the largest upload by default
+#: 200 MB.
+_PIECES = 763
 _MAX_GROWTH = 24 * 1024 * 1024
 
 
@@ -32,11 +34,11 @@ async def pieces() -> AsyncIterator[bytes]:
 @pytest.fixture(params=["folder", "s3"])
 def server(request: pytest.FixtureRequest, tmp_path: Path, authority: Authority) -> Iterator[Server]:
     """A server that keeps files in a folder, or in a bucket."""
-    settings = {}
+    settings: dict[str, Any] = {"media": {"max_upload_bytes": _PIECES * len(_PIECE)}}
     if request.param == "s3":
         bucket: S3 = request.getfixturevalue("s3")
         known = {key: value for key, value in asdict(bucket).items() if value is not None}
-        settings = {"media": {"s3": known}}
+        settings["media"]["s3"] = known
     server = inglenook(tmp_path / "server", authority, settings=settings)
     server.start()
     yield server

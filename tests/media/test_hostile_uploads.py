@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from homeserver.media.headers import INLINE_TYPES, SECURITY_HEADERS, essence
-from homeserver.media.image_workers import ImageJob, ImageWorkers, NotAnImage, TooCostly
+from homeserver.media.image_workers import ImageJob, ImageWorkers, NotAnImage, Picture, TooCostly
 from tests.media.conftest import StartServer
 from tests.media.hostile import BOMBS, NAMES, POLYGLOTS, SVG
 from tests.media.pictures import animation, opened, picture
@@ -235,6 +235,26 @@ async def test_an_animation_cut_off_is_shown_still_or_not_at_all(workers: ImageW
         for share in (0.3, 0.6, 0.9):
             cut = whole[: int(len(whole) * share)]
             assert await outcome(workers, cut, animated=True) in ("still", "moving", "no image"), kind
+
+
+async def test_a_bomb_is_tried_once_in_however_many_sizes_it_is_wanted(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[ImageJob] = []
+    make = ImageWorkers.make
+
+    async def counted(workers: ImageWorkers, image: AsyncIterator[bytes], job: ImageJob) -> Picture:
+        tried.append(job)
+        return await make(workers, image, job)
+
+    monkeypatch.setattr(ImageWorkers, "make", counted)
+    here = await start("here.example")
+    path = f"{V1}/thumbnail/{await here.upload(b'no image', 'image/png')}?height=32&width="
+    answers = await asyncio.gather(*(here.get(f"{path}{width}") for width in (32, 96, 320, 640)))
+
+    assert [answer.error for answer in answers] == [(400, "M_UNKNOWN")] * 4
+    assert (await here.get(f"{path}800")).error == (400, "M_UNKNOWN")
+    assert len(tried) == 1
 
 
 async def test_many_bombs_at_once_do_not_keep_others_waiting_for_ever(start: StartServer) -> None:

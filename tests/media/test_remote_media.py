@@ -324,6 +324,43 @@ async def test_a_header_of_theirs_cannot_become_a_header_of_ours(here: MediaServ
     assert got.headers["Content-Disposition"] == 'attachment; filename="a__X: y"'
 
 
+async def test_what_is_too_large_is_not_fetched_again_and_again(start: StartServer) -> None:
+    here = await start("here.example", max_remote_bytes=100_000)
+    async with here.town.stranger(STRANGER, endless):
+        for _ in range(3):
+            assert (await here.get(from_stranger())).error == (502, "M_TOO_LARGE")
+        assert len(here.town.asked) == 1
+        here.town.clock.advance(601)
+        assert (await here.get(from_stranger())).error == (502, "M_TOO_LARGE")
+    assert len(here.town.asked) == 2
+
+
+async def test_a_server_that_never_ends_keeps_no_other_waiting(
+    start: StartServer, there: MediaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.media.remote._MAX_FETCHES", 30)
+    asked: list[str] = []
+    many, never = asyncio.Event(), asyncio.Event()
+
+    async def hang(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path)
+        if len(asked) == 20:
+            many.set()
+        await never.wait()
+        return web.Response(status=404)
+
+    here, mxc = await start("here.example"), await there.upload(b"hello", "text/plain")
+    async with here.town.stranger(STRANGER, hang):
+        paths = [f"{V1}/download/{STRANGER}/{number}" for number in range(40)]
+        hanging = [asyncio.create_task(here.get(path)) for path in paths]
+        async with asyncio.timeout(60):
+            await many.wait()
+            answer = await here.get(f"{V1}/download/{mxc}")
+        assert (len(asked), answer.body) == (20, b"hello")
+        never.set()
+        await asyncio.gather(*hanging)
+
+
 async def test_their_bomb_is_too_large_for_a_thumbnail(here: MediaServer) -> None:
     async with here.town.stranger(STRANGER, plain(body(METADATA, ({}, bomb())), Content_Type=MULTIPART)):
         answer = await here.get(f"{V1}/thumbnail/{STRANGER}/abc?width=32&height=32")
@@ -382,6 +419,7 @@ async def test_a_redirect_is_followed_and_nobody_is_told_who_asks(town: Town, st
         "https://",
         "https://user:password@cdn.example/",
         "https://[half/",
+        "https://xn--a/",
         "javascript:alert(1)",
         "https://" + "\N{LATIN SMALL LETTER E WITH ACUTE}" * 60 + ".example/",
         "",

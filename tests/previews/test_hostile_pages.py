@@ -32,6 +32,7 @@ async def nothing(here: PreviewServer, site: Site) -> bytes:
     [
         *(INSIDE, "[::1]", "[::ffff:127.0.0.2]", "[64:ff9b::7f00:2]", "[2002:7f00:2::]", "0.0.0.0"),
         *("2130706434", "0x7f.0.0.2", "127.2", "[::ffff:7f00:2]", "169.254.169.254", "100.64.0.1"),
+        *("[::127.0.0.2]", "xn--a", "%31%32%37.0.0.2", "\N{CIRCLED DIGIT ONE}27.0.0.2", "a..b"),
     ],
 )
 async def test_nobody_is_led_inside_by_an_address(
@@ -85,6 +86,14 @@ async def test_nobody_is_led_inside_by_an_image_or_an_oembed_link(
     assert inside.asked == []
 
 
+async def test_a_name_that_only_pretends_to_be_encoded_is_nobody_s_trouble(
+    here: PreviewServer, site: Site, nothing: bytes
+) -> None:
+    page = "<title>Page</title><link rel=alternate type=text/xml+oembed href='//xn--a/'><img src='//xn--a/'>"
+    assert (await here.ask(site.redirect("/hop", "http://xn--a/"))).body == nothing
+    assert await here.preview(site.put("/page", page)) == {"og:title": "Page"}
+
+
 async def test_what_the_administrator_denies_is_not_looked_at(start: StartServer, site: Site) -> None:
     server = await start(denied_urls=("*.0.0.1/private/*", "example.org"), ports=(site.port,))
     site.put("/private/a", "<title>Private</title>")
@@ -94,6 +103,18 @@ async def test_what_the_administrator_denies_is_not_looked_at(start: StartServer
     assert (await server.ask(f"http://{PUBLIC}:1/")).error == (403, "M_FORBIDDEN")
     assert (await server.ask(site.url("/hop"))).error == NOTHING
     assert site.asked == ["/hop"]
+
+
+@pytest.mark.parametrize("denied", ["b\u00fccher.test", "xn--bcher-kva.test"])
+async def test_a_name_is_denied_in_both_its_forms(
+    start: StartServer, site: Site, names: Names, denied: str
+) -> None:
+    server = await start(denied_urls=(denied,), ports=(site.port,))
+    site.put("/", "<title>Books</title>")
+    for host in ("b\u00fccher.test", "xn--bcher-kva.test", "B\u00dcCHER.test."):
+        names.addresses[host] = names.addresses["xn--bcher-kva.test"] = [PUBLIC]
+        assert (await server.ask(site.url("/", host))).status in (403, 502), host
+    assert site.asked == []
 
 
 async def test_redirects_end_somewhere_and_bring_no_passwords(here: PreviewServer, site: Site) -> None:
