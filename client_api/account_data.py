@@ -6,10 +6,11 @@ from typing import Any
 
 from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.ids import is_room_id
+from homeserver.replies import Reply
 from homeserver.storage.account_data import GLOBAL
 from homeserver.users.account_data import AccountData
 from homeserver.users.push_rules import PUSH_RULES, PushRules
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: Written by the server, through endpoints of their own.
 _MANAGED = frozenset(("m.fully_read", PUSH_RULES))

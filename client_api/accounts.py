@@ -11,6 +11,7 @@ import msgspec
 
 from client_api.third_party_ids import unbind_result
 from homeserver.errors import bad_json, invalid_param, missing_param
+from homeserver.replies import Reply
 from homeserver.users.accounts import Accounts, RoomLeaver
 from homeserver.users.address_validation import AddressValidation, not_known
 from homeserver.users.confirmation import Confirmation, proven_user
@@ -20,7 +21,7 @@ from homeserver.users.interactive_auth import InteractiveAuth, Operation
 from homeserver.users.registration import EMAIL_IDENTITY, REGISTRATION_TOKEN, Registration
 from homeserver.users.sessions import Login, Sessions
 from homeserver.users.third_party_ids import ThirdPartyIds
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 MAX_REGISTRATION_TOKEN_CHARS = 64
 

@@ -8,11 +8,12 @@ import msgspec
 
 from homeserver.errors import forbidden, invalid_param, not_found
 from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.replies import Reply
 from homeserver.storage.last_seen import Use
 from homeserver.users.accounts import Accounts
 from homeserver.users.last_seen import LastSeen
 from homeserver.users.moderation import Moderation
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Lock(msgspec.Struct):

@@ -15,9 +15,10 @@ from homeserver.appservices.networks import NetworkRooms
 from homeserver.appservices.services import AppService, AppServices, bearer_token
 from homeserver.appservices.traffic import Traffic
 from homeserver.errors import MatrixError, RemoteError, bad_json, forbidden, missing_param
+from homeserver.replies import Reply
 from homeserver.users.interactive_auth import identified_user
 from homeserver.users.sessions import Sessions
-from homeserver.web import Handler, Reply, Request
+from homeserver.web import Handler, Request
 
 _MAX_TRANSACTION_ID = 255
 #: Of what a service answered to a ping, in bytes.

@@ -13,7 +13,8 @@ from typing import Any
 
 from homeserver.clock import Clock
 from homeserver.config.surroundings import Turn
-from homeserver.web import Reply, Request
+from homeserver.replies import Reply
+from homeserver.web import Request
 
 
 class CallsApi:

@@ -10,7 +10,8 @@ import orjson
 from homeserver.e2e.dehydration import DehydratedDevices
 from homeserver.e2e.uploads import new_keys
 from homeserver.errors import bad_json
-from homeserver.web import Reply, Request
+from homeserver.replies import Reply
+from homeserver.web import Request
 
 
 class _Device(msgspec.Struct, frozen=True):

@@ -15,12 +15,13 @@ import orjson
 
 from client_api.sending import check_type, room_of, sticky_duration, time_of
 from homeserver.errors import MatrixError, forbidden, invalid_param, user_suspended
+from homeserver.replies import Reply
 from homeserver.rooms.delayed_events import Action, DelayedEvents, DelayTooLong, TooManyScheduled
 from homeserver.rooms.send import Draft
 from homeserver.rooms.transactions import Transactions
 from homeserver.storage.append import Also
 from homeserver.storage.delayed_events import DelayedEvent
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 DELAY = "org.matrix.msc4140.delay"
 _PARENT = "org.matrix.msc4140.parent_delay_id"

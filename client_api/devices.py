@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from homeserver.errors import bad_json
+from homeserver.replies import Json, Reply
 from homeserver.storage.devices import Device
 from homeserver.storage.last_seen import Use
 from homeserver.users.confirmation import Confirmation
 from homeserver.users.interactive_auth import Operation
 from homeserver.users.last_seen import LastSeen
 from homeserver.users.sessions import Sessions
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _MAX_DEVICES = 1_000
 

@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from homeserver.appservices.services import AppService, AppServices
+from homeserver.replies import Reply
 from homeserver.rooms.directory import Directory
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Mapping(msgspec.Struct, frozen=True):

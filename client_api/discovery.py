@@ -11,8 +11,9 @@ from homeserver.config.surroundings import Support
 from homeserver.errors import MatrixError, not_found
 from homeserver.protocol.profile_fields import AVATAR_URL, DISPLAYNAME
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.replies import Reply
 from homeserver.rooms.delayed_events import DelayedEvents
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: Every version of the specification whose endpoints are served.
 SPEC_VERSIONS = (

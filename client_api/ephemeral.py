@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.errors import forbidden
+from homeserver.replies import Reply
 from homeserver.rooms.receipts import FULLY_READ, READ, READ_PRIVATE, Receipts
 from homeserver.sync.typing import DEFAULT_TIMEOUT_MS, Typing
 from homeserver.users.presence import Presence, PresenceState
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Typing(msgspec.Struct, frozen=True):

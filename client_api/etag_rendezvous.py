@@ -15,8 +15,9 @@ from aiohttp import web
 from client_api.rendezvous import check_is_not_opened, may_create
 from homeserver.config.rendezvous import Rendezvous
 from homeserver.errors import forbidden, invalid_param, missing_param
+from homeserver.replies import Reply
 from homeserver.users.rendezvous import ConcurrentWrite, RendezvousSessions, Session
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 PATH = "/_matrix/client/unstable/org.matrix.msc4108/rendezvous"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import orjson
 
 from homeserver.errors import missing_param, not_found
+from homeserver.replies import Json, Reply
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.history import History
 from homeserver.sync.client_events import ClientEvents, Form
 from homeserver.sync.event_stream import MAX_WAIT, EventStream, StreamRequest
 from homeserver.sync.initial_sync import DEFAULT_LIMIT, MAX_LIMIT, InitialSync, InitialSyncRequest
 from homeserver.sync.positions import SyncToken
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _MAX_TIMEOUT_MS = round(MAX_WAIT * 1000)
 

@@ -11,9 +11,10 @@ from typing import Any, Final, TypeAlias
 
 from client_api.pages import form_fields, page, refusal_page
 from homeserver.errors import MatrixError, RemoteError, not_found
+from homeserver.replies import Reply
 from homeserver.users.interactive_auth import InteractiveAuth
 from homeserver.users.registration import DUMMY, RECAPTCHA, REGISTRATION_TOKEN, TERMS
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: Answers the GET request of a stage that has a way of its own; the session is in the query.
 Elsewhere: TypeAlias = Callable[[Request], Awaitable[Reply]]

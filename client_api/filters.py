@@ -6,9 +6,10 @@ import orjson
 
 from homeserver.errors import bad_json, forbidden, not_found
 from homeserver.protocol.filters import Filter, InvalidFilter
+from homeserver.replies import Json, Reply
 from homeserver.storage import filters
 from homeserver.storage.database import Database
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _MAX_FILTER_BYTES = 64 * 1024
 

@@ -11,8 +11,9 @@ import orjson
 
 from homeserver.e2e.backup import Contents, KeyBackups
 from homeserver.errors import invalid_param
+from homeserver.replies import Reply, Stream
 from homeserver.storage.key_backup import BackedUpKey, Backup
-from homeserver.web import Reply, Request, Stream
+from homeserver.web import Request
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 

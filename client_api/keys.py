@@ -11,11 +11,12 @@ from homeserver.e2e.cross_signing import CrossSigning
 from homeserver.e2e.queries import KeyQueries
 from homeserver.e2e.uploads import KeyUploads, new_keys
 from homeserver.errors import bad_json, forbidden
+from homeserver.replies import Reply
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.sync import Sync
 from homeserver.users.confirmation import Confirmation
 from homeserver.users.interactive_auth import Operation
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: How long other servers are waited for, in milliseconds.
 _TIMEOUT_MS = 10_000

@@ -22,7 +22,8 @@ from homeserver.media.ranges import part_asked_for
 from homeserver.media.repository import Media
 from homeserver.media.thumbnails import Thumbnails
 from homeserver.media.uploads import Description, Uploads
-from homeserver.web import Reply, Request, Stream
+from homeserver.replies import Reply, Stream
+from homeserver.web import Request
 
 #: Content never changes, but who may have it is decided for each request.
 _CACHE_CONTROL: Final = "private, max-age=31536000, immutable"

@@ -8,10 +8,11 @@ import msgspec
 
 from homeserver.errors import invalid_param, missing_param
 from homeserver.protocol.ids import is_room_id, is_user_id
+from homeserver.replies import Reply
 from homeserver.rooms.address_invites import AddressInvites, InvitedAddress
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _REDACT_EVENTS = "org.matrix.msc4293.redact_events"
 

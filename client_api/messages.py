@@ -14,6 +14,7 @@ import orjson
 from client_api.filter_parameter import parse_filter
 from homeserver.errors import forbidden, missing_param
 from homeserver.protocol.filters import RoomEventFilter
+from homeserver.replies import Json, Reply
 from homeserver.rooms.history import Accept, History, RoomView
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.redacted_content import RedactedContent
@@ -22,7 +23,7 @@ from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import MEMBERSHIPS
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _DEFAULT_LIMIT = 10
 _MAX_LIMIT = 1000

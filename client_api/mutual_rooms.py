@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from homeserver.errors import invalid_param, missing_param
 from homeserver.protocol.ids import is_user_id
+from homeserver.replies import Reply
 from homeserver.storage import sharing
 from homeserver.storage.database import Database
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _BATCH = 100
 _MAX_DIGITS = 18

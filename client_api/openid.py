@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from homeserver.errors import forbidden
+from homeserver.replies import Reply
 from homeserver.users.openid import LIFETIME_S, OpenIdTokens
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class OpenIdApi:

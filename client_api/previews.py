@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from homeserver.errors import MatrixError
 from homeserver.previews.url_previews import UrlPreviews
-from homeserver.web import Json, Reply, Request
+from homeserver.replies import Json, Reply
+from homeserver.web import Request
 
 
 class PreviewsApi:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from homeserver.errors import forbidden, guest_access_forbidden, missing_param
+from homeserver.replies import Reply
 from homeserver.users.profile_access import ProfileAccess
 from homeserver.users.profiles import Profiles, check_field_name
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class ProfileApi:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from homeserver.replies import Reply
 from homeserver.rooms.published import PublishedRooms, Wanted
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class PublicRoomsApi:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from homeserver.protocol.push_rules import POSTCONTENT
+from homeserver.replies import Reply
 from homeserver.users.push_rules import PushRules, read_rule
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Enabled(msgspec.Struct):

@@ -6,8 +6,9 @@ import orjson
 
 from homeserver.errors import invalid_param
 from homeserver.push.pushers import Pushers, pusher_json
+from homeserver.replies import Json, Reply
 from homeserver.sync.notifications import MAX_LIMIT, Notifications, parse_token
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _DEFAULT_LIMIT = 20
 

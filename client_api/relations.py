@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from homeserver.replies import Reply
 from homeserver.rooms.history import History
 from homeserver.rooms.relations import Include, Relations, Span
 from homeserver.storage.relations import MAX_DEPTH, Wanted
 from homeserver.sync.client_events import ClientEvents, Form
 from homeserver.sync.positions import SyncToken
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 200

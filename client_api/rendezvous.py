@@ -6,8 +6,9 @@ import msgspec
 
 from homeserver.config.rendezvous import Rendezvous
 from homeserver.errors import MatrixError, forbidden
+from homeserver.replies import Reply
 from homeserver.users.rendezvous import ConcurrentWrite, RendezvousSessions
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: The largest payload with every byte escaped, and what is around it.
 MAX_BODY = 32 * 1024

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from homeserver.replies import Reply
 from homeserver.rooms.reports import Reports
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Report(msgspec.Struct, frozen=True):

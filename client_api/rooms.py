@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.appservices.services import AppServices
+from homeserver.replies import Reply
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.new_room import NewRoom
 from homeserver.rooms.upgrade import UpgradeRoom
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Upgrade(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from homeserver.errors import MatrixError, invalid_param
 from homeserver.protocol.filters import InvalidFilter, RoomEventFilter
+from homeserver.replies import Reply
 from homeserver.rooms.history import History
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.visibility import SeenEvent
@@ -20,7 +21,7 @@ from homeserver.search.search import Criteria, Found, FoundGroup, Hit, Search
 from homeserver.storage.events import StoredEvent
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _DEFAULT_LIMIT = 10
 _MAX_LIMIT = 100

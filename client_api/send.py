@@ -8,11 +8,12 @@ from typing import Any
 from client_api.delayed_events import DELAY, DelayedEventsApi
 from client_api.sending import check_type, sticky_duration, time_of
 from homeserver.errors import bad_json, invalid_param
+from homeserver.replies import Reply
 from homeserver.rooms.send import AlsoFor, Draft
 from homeserver.rooms.submit import REDACTION, Submit
 from homeserver.rooms.transactions import Transactions
 from homeserver.storage.events import StoredEvent
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _MAX_REL_TYPES = 50
 

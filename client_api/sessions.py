@@ -11,12 +11,13 @@ from client_api.accounts import login_reply, refreshed_reply
 from homeserver.appservices.accounts import APPLICATION_SERVICE
 from homeserver.config.login import Login as Ways
 from homeserver.errors import MatrixError, missing_param
+from homeserver.replies import Reply
 from homeserver.users.accounts import Accounts
 from homeserver.users.confirmation import SSO, Confirmation
 from homeserver.users.interactive_auth import PASSWORD, Operation
 from homeserver.users.login_tokens import LoginTokens
 from homeserver.users.sessions import Sessions
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 TOKEN = "m.login.token"
 

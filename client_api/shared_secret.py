@@ -6,11 +6,12 @@ import msgspec
 
 from client_api.accounts import login_reply
 from homeserver.errors import invalid_param
+from homeserver.replies import Reply
 from homeserver.users.accounts import Accounts
 from homeserver.users.profiles import Profiles
 from homeserver.users.sessions import Sessions
 from homeserver.users.shared_secret import SharedSecret
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Registration(msgspec.Struct):

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from homeserver.errors import bad_json, invalid_param
+from homeserver.replies import Reply
 from homeserver.sync.sliding import parsing
 from homeserver.sync.sliding.request import SlidingRequest
 from homeserver.sync.sliding.sliding_sync import SlidingSync
 from homeserver.users.presence import STATES, PresenceState
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _MAX_TIMEOUT_MS = 120_000
 

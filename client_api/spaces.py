@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from homeserver.errors import invalid_param
 from homeserver.protocol.ids import is_room_id, is_server_name
+from homeserver.replies import Reply
 from homeserver.rooms.directory import Directory
 from homeserver.rooms.hierarchy import DEFAULT_LIMIT, MAX_DEPTH, MAX_LIMIT, Hierarchy
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class SpacesApi:

@@ -14,12 +14,13 @@ from aiohttp import web
 
 from client_api.pages import form_fields, page
 from homeserver.errors import MatrixError
+from homeserver.replies import Reply
 from homeserver.sso.failure import SignOnFailed
 from homeserver.sso.redirects import check_redirect, described
 from homeserver.sso.seals import Goal
 from homeserver.sso.sign_on import ATTEMPT_LIFETIME_MS, Outcome, SignedOn, SingleSignOn
 from homeserver.users.interactive_auth import Operation
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _log = structlog.get_logger()
 

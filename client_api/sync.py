@@ -7,13 +7,14 @@ import orjson
 from client_api.filter_parameter import parse_filter
 from homeserver.errors import invalid_param
 from homeserver.protocol.filters import Filter
+from homeserver.replies import Reply
 from homeserver.storage import filters
 from homeserver.storage.database import Database
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
 from homeserver.sync.sync import Sync
 from homeserver.users.presence import STATES
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 _MAX_TIMEOUT_MS = 120_000
 

@@ -9,7 +9,8 @@ import orjson
 from homeserver.appservices.third_party import ThirdPartyNetworks
 from homeserver.errors import invalid_param
 from homeserver.protocol.ids import is_room_alias, is_user_id
-from homeserver.web import Json, Reply, Request
+from homeserver.replies import Json, Reply
+from homeserver.web import Request
 
 _NO_FIELDS = frozenset({"access_token", "user_id", "device_id", "org.matrix.msc3202.device_id"})
 

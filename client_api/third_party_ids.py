@@ -12,13 +12,14 @@ import msgspec
 
 from client_api.pages import form_fields, page, refusal_page
 from homeserver.errors import MatrixError, RemoteError
+from homeserver.replies import Reply
 from homeserver.users.address_validation import AddressValidation, Purpose, TokenRequest
 from homeserver.users.confirmation import Confirmation
 from homeserver.users.identity_servers import IdentityBindings
 from homeserver.users.interactive_auth import Operation
 from homeserver.users.registration import Registration
 from homeserver.users.third_party_ids import ThirdPartyIds
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Credentials(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from homeserver.errors import missing_param
+from homeserver.replies import Reply
 from homeserver.rooms.thread_subscriptions import ThreadSubscriptions
 from homeserver.rooms.thread_updates import MAX_UPDATES, UpdatedThreads
 from homeserver.sync.memberships import Memberships
@@ -14,7 +15,7 @@ from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.thread_subscriptions import MAX_CHANGES, changes_as_json
 from homeserver.sync.thread_updates import ThreadUpdateWriter
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Subscribe(msgspec.Struct):

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from homeserver.replies import Reply
 from homeserver.users.to_device import ToDevice
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Messages(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from client_api.pages import page, refusal_page
 from homeserver.errors import MatrixError, not_found
 from homeserver.push.unsubscribing import Unsubscribing
-from homeserver.web import Reply, Request
+from homeserver.replies import Reply
+from homeserver.web import Request
 
 
 class UnsubscribingApi:

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from homeserver.errors import forbidden, invalid_param
+from homeserver.replies import Reply
 from homeserver.storage.user_directory import Entry
 from homeserver.users.directory import MAX_LIMIT, UserDirectory
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class _Search(msgspec.Struct, frozen=True):

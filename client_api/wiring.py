@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
 from client_api.administration import AdministrationApi
+from client_api.apis import ClientApi
 from client_api.appservices import AppServicesApi
 from client_api.calls import CallsApi
 from client_api.dehydration import DehydratedDeviceApi
@@ -40,7 +41,6 @@ from client_api.relations import RelationsApi
 from client_api.rendezvous import RendezvousApi
 from client_api.reports import ReportsApi
 from client_api.rooms import RoomsApi
-from client_api.routes import ClientApi
 from client_api.search import SearchApi
 from client_api.send import SendApi
 from client_api.sessions import SessionApi

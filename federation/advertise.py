@@ -6,7 +6,8 @@ Specification: server-server API, "Resolving server names"; client-server API, "
 from __future__ import annotations
 
 from homeserver.errors import not_found
-from homeserver.web import Access, Reply, Request, Route
+from homeserver.replies import Reply
+from homeserver.web import Access, Request, Route
 
 
 def advertise_routes(advertise: str | None, policy_key: str | None) -> list[Route]:

@@ -14,7 +14,8 @@ from homeserver.e2e.device_lists import DeviceLists
 from homeserver.e2e.queries import KeyQueries
 from homeserver.errors import invalid_param
 from homeserver.protocol.ids import is_user_id, server_name_of
-from homeserver.web import Reply, Request
+from homeserver.replies import Reply
+from homeserver.web import Request
 
 
 class _Query(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from federation.state_replies import StateReplies, with_commas
 from federation.visible_events import VisibleEvents
 from homeserver.clock import Clock
 from homeserver.errors import forbidden, not_found
+from homeserver.replies import Json, Reply
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -25,7 +26,7 @@ from homeserver.rooms.server_acl import check_may_take_part
 from homeserver.storage import events as event_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 MAX_BACKFILLED: Final = 100
 MAX_MISSING: Final = 50

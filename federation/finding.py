@@ -11,13 +11,14 @@ from typing import Final
 
 from federation.visible_events import VisibleEvents
 from homeserver.errors import forbidden, not_found
+from homeserver.replies import Reply
 from homeserver.rooms.hierarchy import Hierarchy
 from homeserver.rooms.moments import Moments, parse_direction
 from homeserver.rooms.published import PublishedRooms, Wanted
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.server_acl import check_may_take_part
 from homeserver.storage.events import StoredEvent
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: What a server may see takes the state at each event to know.
 _MOST_LOOKED_AT: Final = 100

@@ -17,12 +17,13 @@ from homeserver.protocol.events import Event
 from homeserver.protocol.ids import server_name_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, V1, RoomVersion
 from homeserver.protocol.signing import SigningKey, content_hash_matches, countersign_event
+from homeserver.replies import Json, Reply
 from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.room import MEMBER
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.server_acl import check_may_take_part
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _STRIPPED_FIELDS = ("type", "state_key", "sender", "content")
 #: More than a room has to tell who it is.

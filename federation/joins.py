@@ -21,6 +21,7 @@ from homeserver.protocol.event_format import InvalidEvent, parse_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.protocol.signing import SigningKey, countersign_event
+from homeserver.replies import Json, Reply
 from homeserver.rooms.dummy_events import DummyEvents
 from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.restricted_join import RestrictedJoin, allowed_rooms
@@ -31,7 +32,7 @@ from homeserver.rooms.server_acl import check_may_take_part
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.storage.events import StoredEvent
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _AUTHORISER = "join_authorised_via_users_server"
 

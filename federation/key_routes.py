@@ -15,7 +15,8 @@ from homeserver.clock import Clock
 from homeserver.errors import bad_json
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.signing import SigningKey
-from homeserver.web import Json, Reply, Request
+from homeserver.replies import Json, Reply
+from homeserver.web import Request
 
 _MAX_SERVERS: Final = 100
 _MAX_KEYS: Final = 100

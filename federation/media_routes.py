@@ -15,7 +15,8 @@ from homeserver.media.headers import content_disposition
 from homeserver.media.mxc import Mxc
 from homeserver.media.repository import Media
 from homeserver.media.thumbnails import Thumbnails
-from homeserver.web import Reply, Request, Stream
+from homeserver.replies import Reply, Stream
+from homeserver.web import Request
 
 
 class MediaRoutes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from homeserver.replies import Reply
 from homeserver.users.openid import OpenIdTokens
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class OpenIdEndpoint:

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from homeserver.errors import MatrixError, invalid_param, not_found
 from homeserver.protocol.ids import is_room_alias, is_user_id, server_name_of
+from homeserver.replies import Reply
 from homeserver.rooms.rooms import Rooms
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 
 class LocalProfiles(Protocol):

@@ -11,9 +11,10 @@ from typing import Final
 import msgspec
 
 from homeserver.errors import bad_json, invalid_param, limit_exceeded, not_found
+from homeserver.replies import Reply
 from homeserver.rooms.third_party_invites import MAX_PENDING, PartialInvite, PendingInvite, ThirdPartyInvites
 from homeserver.tasks import Background
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 #: Notifications that are seen to at once: nobody signs them, so anybody could send any number.
 _MOST_UNDER_WAY: Final = 20

@@ -23,6 +23,7 @@ from federation.inbound_pdus import InboundPdus, Received
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, limit_exceeded
 from homeserver.protocol.ids import is_room_id
+from homeserver.replies import Json, Reply
 from homeserver.rooms.inbound import Inbound
 from homeserver.rooms.invites import Invites
 from homeserver.rooms.rooms import Rooms
@@ -30,7 +31,7 @@ from homeserver.rooms.server_acl import may_take_part
 from homeserver.storage import inbound_pdus, received_transactions
 from homeserver.storage.database import Database, Transaction
 from homeserver.tasks import Background
-from homeserver.web import Json, Reply, Request
+from homeserver.web import Request
 
 _log = structlog.get_logger()
 

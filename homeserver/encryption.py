@@ -57,6 +57,7 @@ def wire_encryption(
     """Wire it; ``remote`` asks other servers, which learn what devices are called only if they may."""
     changes = KeyChanges(core.db, core.positions, core.notifier)
     counts = KeyCounts(core.db)
+    counts.listeners.append(lambda user_id, _device_id: core.notifier.wake_user(user_id))
     joining = Joining(core.states, core.events)
     lists = DeviceLists(
         db=core.db,

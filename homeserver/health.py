@@ -17,10 +17,11 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from homeserver.live import TRANSPORTS
+from homeserver.replies import Json, Reply, Text
 from homeserver.rooms.announcement import NewEvents
 from homeserver.storage import health as health_storage
 from homeserver.storage.database import Database
-from homeserver.web import Access, Json, Reply, Request, Route, Text
+from homeserver.web import Access, Request, Route
 
 #: A database that does not answer for so long is not well.
 _PATIENCE_S = 5.0

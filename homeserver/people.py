@@ -68,6 +68,8 @@ def wire_people(
         core.db, core.positions, lambda pos, user_id: core.notifier.announce(pos, users=(user_id,))
     )
     sessions = Sessions(core.db, core.clock, observers=devices)
+    # So that streams look whether they may go on.
+    sessions.listeners.append(core.notifier.wake_user)
     interactive_auth = InteractiveAuth(core.clock, basic_stages(accounts, registration))
     return People(
         accounts=accounts,

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
-import orjson
 import structlog
-from aiohttp import ClientError, web
+from aiohttp import web
 
 from homeserver.bodies import T, decode_object, decode_struct
 from homeserver.errors import (
@@ -36,6 +33,7 @@ from homeserver.origins import Origins
 from homeserver.queries import parse_query
 from homeserver.ratelimit import RateLimiter
 from homeserver.refusals import internal_error, refusal_of
+from homeserver.replies import CLIENT_CLOSED_REQUEST, Reply, Stream, error_response, response_to, send_stream
 from homeserver.routing import Router
 from homeserver.users.requester import Requester
 
@@ -45,14 +43,10 @@ _level = logging.getLogger(__name__)
 #: Told of every answered request: method, the route's path, status and seconds.
 Observe: TypeAlias = Callable[[str, str, int, float], None]
 
-_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-
 #: How long the next piece of a body may take to arrive, in seconds.
 _BODY_PATIENCE = 60.0
 #: Bytes a second that a body has to bring after that, or one byte a minute would do.
 _SLOWEST_BODY = 8 * 1024
-
-_CLIENT_CLOSED_REQUEST = 499
 
 #: Characters of a reason that are logged: some repeat what the caller sent.
 _MAX_REASON = 200
@@ -65,40 +59,6 @@ class Access(Enum):
     USER = "user"
     USER_OR_NOBODY = "user or nobody"  # an access token is looked at when there is one
     SERVER = "server"  # another homeserver, by its X-Matrix signature
-
-
-@dataclass(frozen=True, slots=True)
-class Json:
-    """A reply whose JSON is already encoded, or whose status is not 200."""
-
-    body: bytes
-    status: int = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A reply that is not JSON."""
-
-    body: bytes
-    content_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A reply that is sent in pieces, ``length`` bytes in all (``None``: nobody knows before the end).
-
-    It carries no header but ``headers``.
-
-    An error before the first piece is answered as any other; after that the connection is cut.
-    """
-
-    pieces: AsyncGenerator[bytes, None]
-    length: int | None
-    headers: Mapping[str, str]
-    status: int = 200
-
-
-Reply: TypeAlias = "dict[str, Any] | Json | Text | Stream | web.StreamResponse"
 
 
 class Request:
@@ -353,13 +313,17 @@ class Dispatcher:
             )
             reply = await self._answer(route, request)
             cors = self.cors_headers(http)
-            response = await _sent(http, reply, cors) if isinstance(reply, Stream) else _response(reply, cors)
+            response = (
+                await send_stream(http, reply, cors)
+                if isinstance(reply, Stream)
+                else response_to(reply, cors)
+            )
         except asyncio.CancelledError:
-            _log_access(http, path, _CLIENT_CLOSED_REQUEST, started, request)
+            _log_access(http, path, CLIENT_CLOSED_REQUEST, started, request)
             raise
         except Exception as error:
             refusal = error
-            response = _error_response(error, http, path, self.cors_headers(http))
+            response = error_response(error, http, path, self.cors_headers(http))
             cut_off = http.writer.output_size > 0
         _log_access(http, path, response.status, started, request, refusal=refusal)
         if self._observe is not None:
@@ -470,70 +434,6 @@ async def _whole_body(request: Request) -> bytes:
 
 def _too_large(bound: int) -> MatrixError:
     return MatrixError(413, "M_TOO_LARGE", f"The body is larger than {bound} bytes")
-
-
-async def _sent(http: web.BaseRequest, reply: Stream, cors: Mapping[str, str]) -> web.StreamResponse:
-    """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
-    response = web.StreamResponse(status=reply.status, headers={**cors, **reply.headers})
-    if reply.status != 304 and reply.length is not None:
-        response.content_length = reply.length
-    async with aclosing(reply.pieces) as pieces:
-        if http.method == "HEAD" or reply.length == 0:
-            await response.prepare(http)
-            return response
-        piece = await anext(pieces)
-        await response.prepare(http)
-        try:
-            async with asyncio.timeout(_BODY_PATIENCE) as patience:
-                await response.write(piece)
-                async for piece in pieces:
-                    patience.reschedule(asyncio.get_running_loop().time() + _BODY_PATIENCE)
-                    await response.write(piece)
-        except TimeoutError:
-            if http.transport is not None:
-                http.transport.abort()
-            raise ConnectionResetError("the client does not read") from None
-    await response.write_eof()
-    return response
-
-
-def _response(
-    reply: dict[str, Any] | Json | Text | web.StreamResponse, cors: Mapping[str, str]
-) -> web.StreamResponse:
-    if isinstance(reply, dict):
-        return web.Response(body=orjson.dumps(reply), headers={**cors, **_JSON_HEADERS})
-    if isinstance(reply, Json):
-        return web.Response(body=reply.body, status=reply.status, headers={**cors, **_JSON_HEADERS})
-    if isinstance(reply, Text):
-        return web.Response(body=reply.body, headers={**cors, "Content-Type": reply.content_type})
-    if not reply.prepared:
-        for name, value in cors.items():
-            reply.headers.setdefault(name, value)
-    return reply
-
-
-def _error_response(
-    error: Exception, http: web.BaseRequest, path: str, cors: Mapping[str, str]
-) -> web.StreamResponse:
-    """The reply that says what went wrong, and the log line when it was a bug of ours."""
-    disconnected = isinstance(error, ConnectionError | ClientError | web.RequestPayloadError)
-    if disconnected and (http.transport is None or http.transport.is_closing()):
-        return web.Response(status=_CLIENT_CLOSED_REQUEST)
-    answer = _as_matrix_error(error)
-    if answer is None:
-        log.error("request failed", method=http.method, path=path, exc_info=error)
-        answer = internal_error()
-    headers = {**cors, **_JSON_HEADERS}
-    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=headers)
-    if answer.status == 429 and "retry_after_ms" in answer.fields:
-        response.headers["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
-    return response
-
-
-def _as_matrix_error(error: Exception) -> MatrixError | None:
-    if isinstance(error, web.RequestPayloadError):
-        return MatrixError(400, "M_NOT_JSON", "The body could not be read")
-    return refusal_of(error)
 
 
 def _log_access(

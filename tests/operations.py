@@ -14,7 +14,8 @@ from itertools import groupby
 from pathlib import Path
 from unittest.mock import Mock
 
-from client_api.routes import ClientApi, client_routes
+from client_api.apis import ClientApi
+from client_api.routes import client_routes
 from federation.routes import routes as federation_routes
 from homeserver.web import Route
 

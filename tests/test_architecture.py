@@ -33,6 +33,7 @@ COMMON = (
     "homeserver.queries",
     "homeserver.ratelimit",
     "homeserver.refusals",
+    "homeserver.replies",
     "homeserver.routing",
     "homeserver.web",
 )
@@ -156,7 +157,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 #: The only places that speak HTTP.
 HTTP = (
     *("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation"),
-    *("homeserver.addresses", "homeserver.egress"),
+    *("homeserver.addresses", "homeserver.egress", "homeserver.replies"),
 )
 
 #: Modules by which code reaches for the world outside, the time or chance.

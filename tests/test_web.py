@@ -23,9 +23,10 @@ from homeserver.clock import FakeClock
 from homeserver.errors import MatrixError, RemoteError, forbidden
 from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.ratelimit import Limit, RateLimiter
+from homeserver.replies import Json, Reply, Stream
 from homeserver.routing import Router
 from homeserver.users.requester import Requester
-from homeserver.web import Access, Dispatcher, Json, Reply, Request, Route, Stream
+from homeserver.web import Access, Dispatcher, Request, Route
 
 
 class Name(msgspec.Struct):
@@ -389,7 +390,7 @@ async def test_an_error_between_pieces_cuts_the_reply_off(client: TestClient[Any
 async def test_a_client_that_does_not_read_is_let_go(
     client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("homeserver.web._BODY_PATIENCE", 0.2)
+    monkeypatch.setattr("homeserver.replies._PIECE_PATIENCE", 0.2)
     assert client.server.port is not None
     reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port, limit=1000)
     writer.write(b"GET /pieces/many HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -24,7 +24,8 @@ from client_api.live.upstream import Call, Misunderstood, read_call
 from homeserver.config.live import Live
 from homeserver.errors import MatrixError
 from homeserver.refusals import internal_error, refusal_of
-from homeserver.web import Json, Request
+from homeserver.replies import Json
+from homeserver.web import Request
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ BY_CLIENT: Final = Ending(1000, "closed by the client")
 NOT_TEXT: Final = Ending(1003, "messages are text")
 LIFETIME_OVER: Final = Ending(4000, "lifetime is over")
 TOO_SLOW: Final = Ending(4408, "reads too slowly")
+REPLACED: Final = Ending(4429, "replaced by a newer stream")
 SILENT: Final = Ending(4409, "does not answer pings")
 
 
@@ -107,9 +109,10 @@ class Conversation:
             ending = BY_CLIENT
         except Exception as error:
             ending = ending_for(error)
-        self._end(ending)
+        self.end(ending)
 
-    def _end(self, ending: Ending) -> None:
+    def end(self, ending: Ending) -> None:
+        """Let it end so, unless it ends already."""
         if not self._ended.done():
             self._ended.set_result(ending)
 
@@ -198,7 +201,7 @@ class Conversation:
                     await self._socket.send_frame(data, kind)
             except TimeoutError:
                 self._stuck = True
-                self._end(TOO_SLOW)
+                self.end(TOO_SLOW)
                 raise ConnectionResetError(TOO_SLOW.reason) from None
 
     async def _close(self, ending: Ending) -> None:

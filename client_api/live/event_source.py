@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -18,11 +19,12 @@ from aiohttp import web
 
 from client_api.live.patience import notice_silence, patience_for
 from client_api.live.streaming import Streaming
-from homeserver.errors import MatrixError
+from homeserver.errors import MatrixError, limit_exceeded
 from homeserver.live import EVENT_SOURCE, LiveStream
 from homeserver.refusals import internal_error, refusal_of
+from homeserver.replies import Reply
 from homeserver.sync.request import SyncRequest
-from homeserver.web import Reply, Request
+from homeserver.web import Request
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +32,8 @@ HEARTBEAT: Final = b": \n\n"
 _MAX_HEARTBEAT_S = 120
 #: How long browsers wait before they come back, in milliseconds.
 _RETRY_MS = 2_000
+#: The same for a stream that was one too many.
+_RETRY_REPLACED_MS = 60_000
 #: Proxies are told to pass on what comes, as it comes.
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -66,10 +70,8 @@ class EventSourceApi:
         if request.method == "HEAD":
             return response
         with self._streams.open(EVENT_SOURCE, request.requester) as stream:
-            write = await self._begin(request, response)
             try:
-                await self._tell(request, asked, heartbeat, stream, write)
-                await response.write_eof()
+                await self._serve(request, response, asked, heartbeat, stream)
             except _TooSlow:
                 stream.reason = "reads too slowly"
                 if request.http.transport is not None:
@@ -77,6 +79,31 @@ class EventSourceApi:
             except ConnectionError:
                 stream.reason = "closed by the client"
         return response
+
+    async def _serve(
+        self,
+        request: Request,
+        response: web.StreamResponse,
+        asked: SyncRequest,
+        heartbeat: int,
+        stream: LiveStream,
+    ) -> None:
+        """The stream from its head to its end; a newer one may end it wherever it is."""
+        write = await self._begin(request, response)
+        try:
+            async with asyncio.timeout(None) as until_replaced:
+                stream.ends_by(partial(until_replaced.reschedule, 0))
+                await self._tell(request, asked, heartbeat, stream, write)
+                stream.ends_by(None)  # it ends by itself
+        except TimeoutError:
+            stream.reason = "replaced"
+            if request.http.protocol.writing_paused:
+                raise _TooSlow from None
+            # Browsers come back all the same, and would take the place of the next one at once.
+            await write(
+                b"retry: %d\n\n" % _RETRY_REPLACED_MS + error_event(limit_exceeded(_RETRY_REPLACED_MS))
+            )
+        await response.write_eof()
 
     async def _begin(self, request: Request, response: web.StreamResponse) -> _Write:
         """Send the head, and say how to write the rest: what has been written has been taken."""

@@ -5,16 +5,18 @@ Here is the handshake; ``conversation.py`` is what follows it.  Specification: t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
-from client_api.live.conversation import Conversation
+from client_api.live.conversation import REPLACED, Conversation
 from client_api.live.patience import notice_silence
 from client_api.live.streaming import Streaming
 from homeserver.errors import MatrixError, invalid_param
 from homeserver.live import WEB_SOCKET
-from homeserver.web import Reply, Request
+from homeserver.replies import Reply
+from homeserver.web import Request
 
 PROTOCOL: Final = "m.json"
 #: How long a client gets to say goodbye, in seconds.
@@ -37,6 +39,7 @@ class WebSocketApi:
             notice_silence(request.http.transport)
             await socket.prepare(request.http)
             conversation = Conversation(request, socket, self._streams.settings)
+            stream.ends_by(partial(conversation.end, REPLACED))
             responses = self._follow.responses(
                 asked, pause=self._streams.settings.web_socket_heartbeat, lifetime=stream.lifetime
             )

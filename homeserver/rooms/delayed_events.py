@@ -23,6 +23,7 @@ from homeserver.errors import MatrixError, RemoteError, not_found, user_locked
 from homeserver.protocol.auth_rules import NotAllowed
 from homeserver.protocol.event_format import MAX_EVENT_BYTES
 from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.ids import MAX_ID_BYTES
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.send import Draft
 from homeserver.rooms.submit import Submit
@@ -42,7 +43,11 @@ Action = Literal["cancel", "restart", "send"]
 KEPT_MS = 7 * 24 * 3600 * 1000
 KEPT_OF_USER = 1000
 
+#: So many are looked up at once, and so many may be on their way.
 _AT_ONCE = 100
+_ON_THEIR_WAY = 1000
+#: Some rooms take long, where servers that are silent have to be asked; others do not wait for them.
+_PATIENCE_S = 5.0
 #: The clock may be set while the timer waits.
 _LONGEST_WAIT_S = 30.0
 _RETRY_MS = 1000
@@ -96,6 +101,9 @@ class DelayedEvents:
         self._state_keys: defaultdict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
         #: Users of whom a delayed event was sent that is remembered.
         self._senders: set[str] = set()
+        #: What is being sent, by delay id; and the last that was begun for each room.
+        self._on_their_way: set[str] = set()
+        self._last_of_room: dict[str, asyncio.Task[None]] = {}
         self._next_due: int | None = None
         self._sooner = asyncio.Event()
 
@@ -119,19 +127,48 @@ class DelayedEvents:
                 self._next_due = self._clock.now_ms() + _RETRY_MS
             wait = _LONGEST_WAIT_S
             if self._next_due is not None:
-                wait = min(wait, max(0.0, (self._next_due - self._clock.now_ms()) / 1000))
+                wait_ms = self._next_due - self._clock.now_ms()
+                # What is due already is on its way.
+                wait = min(wait, (wait_ms if wait_ms > 0 else _RETRY_MS) / 1000)
             try:
                 await asyncio.wait_for(self._sooner.wait(), wait)
             except TimeoutError:
                 continue
 
     async def send_due(self) -> None:
-        """Send everything whose time has come: what belongs to one room in the order of its times."""
-        while due := await storage.due(self._db.read, self._clock.now_ms(), _AT_ONCE):
+        """Send everything whose time has come: what belongs to one room in the order of its times.
+
+        What takes long goes on when this returns.
+        """
+        while due := await self._newly_due():
             by_room: defaultdict[str, list[DelayedEvent]] = defaultdict(list)
             for one in due:
                 by_room[one.room_id].append(one)
-            await asyncio.gather(*(self._send_in_order(of_room) for of_room in by_room.values()))
+            tasks = [self._begin(room_id, of_room) for room_id, of_room in by_room.items()]
+            done, _ = await asyncio.wait(tasks, timeout=_PATIENCE_S)
+            for task in done:
+                task.result()
+
+    async def _newly_due(self) -> list[DelayedEvent]:
+        """The first of those that are due and not on their way."""
+        if len(self._on_their_way) >= _ON_THEIR_WAY:
+            return []
+        limit = _AT_ONCE + len(self._on_their_way)
+        due = await storage.due(self._db.read, self._clock.now_ms(), limit)
+        return [one for one in due if one.delay_id not in self._on_their_way]
+
+    def _begin(self, room_id: str, due: Sequence[DelayedEvent]) -> asyncio.Task[None]:
+        """Send them, once those of the room that were begun before have been sent."""
+        work = self._send_in_order(due, self._last_of_room.get(room_id))
+        self._on_their_way.update(one.delay_id for one in due)
+        task = self._last_of_room[room_id] = self._background.start(work, "delayed events of a room")
+        task.add_done_callback(partial(self._are_through, room_id, due))
+        return task
+
+    def _are_through(self, room_id: str, due: Sequence[DelayedEvent], task: asyncio.Task[None]) -> None:
+        self._on_their_way.difference_update(one.delay_id for one in due)
+        if self._last_of_room.get(room_id) is task:
+            del self._last_of_room[room_id]
 
     async def schedule(
         self,
@@ -148,7 +185,8 @@ class DelayedEvents:
         if delay_ms > self.max_delay_ms:
             raise DelayTooLong(self.max_delay_ms)
         content = orjson.dumps(draft.content)
-        if len(content) > MAX_EVENT_BYTES:
+        longest = max(len(text.encode()) for text in (draft.type, draft.state_key or ""))
+        if len(content) > MAX_EVENT_BYTES or longest > MAX_ID_BYTES:
             raise MatrixError(413, "M_TOO_LARGE", "The event is too large")
         now, delay_id = self._clock.now_ms(), secrets.token_urlsafe(24)
         one = DelayedEvent(
@@ -252,7 +290,11 @@ class DelayedEvents:
                 else:  # its sender's account has ended
                     self._forget_key((room_id, *key), delay_id)
 
-    async def _send_in_order(self, due: Iterable[DelayedEvent]) -> None:
+    async def _send_in_order(
+        self, due: Iterable[DelayedEvent], before: asyncio.Task[None] | None = None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
         for one in due:
             async with self._locks.setdefault(one.delay_id, asyncio.Lock()):
                 now = await storage.by_id(self._db.read, one.delay_id)

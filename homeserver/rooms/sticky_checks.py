@@ -52,19 +52,23 @@ class StickyChecks:
         self._background = background
         #: The version of a room's state that its pending events were judged by last.
         self._judged_by: dict[int, int] = {}
+        #: Rooms for which that is about to happen.
+        self._waiting: set[int] = set()
 
     def new_events(self, news: NewEvents) -> None:
         """Judge a room's pending events anew where its state is another one."""
         room = news.room
         if not self._sticky.pending(room.nid):
             self._judged_by.pop(room.nid, None)
-        elif self._judged_by.get(room.nid) != room.state_ver:
-            self._judged_by[room.nid] = room.state_ver
+        elif room.nid not in self._waiting and self._judged_by.get(room.nid) != room.state_ver:
+            self._waiting.add(room.nid)
             self._background.start(self.judge_again(room), "soft-failed sticky events")
 
     async def judge_again(self, room: Room) -> None:
         """Let those stick that the room's state allows now."""
         async with self._rooms.lock(room.room_id) as locked:
+            self._waiting.discard(room.nid)
+            self._judged_by[locked.nid] = locked.state_ver
             pending = self._sticky.pending(locked.nid)
             events = await self._events.by_nids([one.event_nid for one in pending])
             allowed = [one for one in pending if await self._is_allowed(locked, events.get(one.event_nid))]

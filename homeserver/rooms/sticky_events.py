@@ -21,6 +21,8 @@ from homeserver.storage.sticky_events import Sticky
 #: Of one server in one room: more are events like others.  Without a bound a server could make clients
 #: fetch whatever it sends.
 MAX_OF_SERVER = 1000
+#: Of those, the soft-failed ones: with each change of the room's state all of them are judged anew.
+MAX_SOFT_FAILED = 100
 
 
 class StickyEvents:
@@ -47,7 +49,7 @@ class StickyEvents:
             return None
         now, sender = self._clock.now_ms(), stored.event.sender
         expires_at = sticks_until(stored.event, duration, now)
-        if expires_at <= now or self._of_server[stored.room_nid, server_of(sender)] >= MAX_OF_SERVER:
+        if expires_at <= now or self._has_enough(stored.room_nid, server_of(sender), stored.hidden):
             return None
         pos = None if stored.hidden else stored.pos
         return Sticky(stored.nid, stored.room_nid, sender, pos, expires_at)
@@ -122,6 +124,14 @@ class StickyEvents:
             del self._of_server[of_server]
         if not room:
             del self._rooms[one.room_nid]
+
+    def _has_enough(self, room_nid: int, server: str, soft_failed: bool) -> bool:
+        """Whether no more of a server's events may stick in a room."""
+        count = self._of_server[room_nid, server]
+        if soft_failed and MAX_SOFT_FAILED <= count < MAX_OF_SERVER:
+            pending = sum(server_of(one.sender) == server for one in self.pending(room_nid))
+            return pending >= MAX_SOFT_FAILED
+        return count >= MAX_OF_SERVER
 
     def _of_room(self, room_nid: int) -> list[Sticky]:
         now = self._clock.now_ms()

@@ -24,6 +24,8 @@ from homeserver.sync.request import SyncRequest
 from homeserver.sync.sync import let_senders_be_answered
 from homeserver.users.presence import Presence
 
+_KEY_COUNTS = ("device_one_time_keys_count", "device_unused_fallback_key_types")
+
 #: The response to a request as of now, and whether it tells anything.
 Collect: TypeAlias = Callable[[SyncRequest], Awaitable[tuple[dict[str, Any], bool]]]
 
@@ -57,7 +59,8 @@ class Follow:
     ) -> AsyncGenerator[dict[str, Any] | None, None]:
         """Every response there is, the first at once where the request has no token or wants the full state.
 
-        ``None`` after each ``pause`` seconds without one.  Ends after ``lifetime`` seconds, or when the
+        ``None`` after each ``pause`` seconds without one, and where something happened that leaves nothing
+        to tell: it may have been that the user was logged out.  Ends after ``lifetime`` seconds, or when the
         server stops; raises what the user's waiting is dismissed with.  ``timeout_ms`` counts for nothing.
         """
         # No device has an id with a NUL, which no JSON that is taken in may hold.
@@ -84,11 +87,18 @@ class Follow:
         """Register (done), read, wait, and register anew before reading again."""
         loop = asyncio.get_running_loop()
         deadline, quiet_until = loop.time() + lifetime, loop.time() + pause
-        while True:
+        keys: object = None
+        for is_first in itertools.chain((True,), itertools.repeat(False)):
             response, has_news = await self._collect(request)
-            if has_news or request.since is None or request.full_state:
+            had, keys = keys, [response[name] for name in _KEY_COUNTS]
+            is_asked_for = is_first and (request.since is None or request.full_state)
+            # Who asks again and again is told of keys that were taken when their time to wait is over.
+            has_lost_keys = not is_first and keys != had
+            if has_news or is_asked_for or has_lost_keys:
                 yield response
                 quiet_until = loop.time() + pause
+            elif not is_first:
+                yield None
             token = SyncToken.parse(response["next_batch"])
             request = replace(request, since=token, full_state=False, has_received=False)
             while not await waiter.wait(min(quiet_until, deadline) - loop.time()):

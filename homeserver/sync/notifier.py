@@ -142,6 +142,10 @@ class Notifier:
             listener()
         return woken
 
+    def wake_user(self, user_id: str) -> None:
+        """Let whoever waits as this user look again, for what is no news: what they may do, or have left."""
+        self.wake(users=(user_id,))
+
     def dismiss(self, user_id: str, refusal: Callable[[], Exception]) -> None:
         """Let nobody wait on as this user: each is answered with an error of its own."""
         for waiter in self._by_user.get(user_id, ()):

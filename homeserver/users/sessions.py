@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -77,6 +77,8 @@ class Sessions:
         self._observers = tuple(observers)
         self._lifetime_ms = access_token_lifetime_ms
         self._cache = TokenCache(clock, cache_size)
+        #: Told of users some of whose tokens have ended, or do not mean any more what they did.
+        self.listeners: list[Callable[[str], None]] = []
 
     async def authenticate(self, headers: Mapping[str, str], query: Mapping[str, str]) -> Requester:
         """The user and device behind a request.
@@ -139,7 +141,7 @@ class Sessions:
             return is_new
 
         is_new = await self._db.write(store)
-        self._cache.forget_device(user_id, device)
+        self._forget(user_id, device)
         if is_new:
             await self._tell(user_id, [device], [])
         return Login(user_id, device, access, refresh, self._lifetime_ms if refreshable else None)
@@ -170,7 +172,7 @@ class Sessions:
         if session is None:
             raise _unknown_token("The refresh token is not known, or was used before")
         user_id, device_id = session
-        self._cache.forget_device(user_id, device_id)
+        self._forget(user_id, device_id)
         return Login(user_id, device_id, access, refresh, self._lifetime_ms)
 
     async def devices(self, user_id: str) -> list[Device]:
@@ -233,7 +235,7 @@ class Sessions:
 
         removed = await self._db.write(remove)
         for device_id in removed:
-            self._cache.forget_device(user_id, device_id)
+            self._forget(user_id, device_id)
         await self._tell(user_id, [], removed)
 
     async def log_out_everywhere(self, user_id: str, *, keep: str | None = None) -> None:
@@ -246,12 +248,21 @@ class Sessions:
             return removed
 
         removed = await self._db.write(remove)
-        self._cache.forget_user(user_id)
+        self._forget(user_id)
         await self._tell(user_id, [], removed)
 
     def look_again(self, user_id: str) -> None:
         """What is remembered of a user's tokens does not hold any more."""
-        self._cache.forget_user(user_id)
+        self._forget(user_id)
+
+    def _forget(self, user_id: str, device_id: str | None = None) -> None:
+        """What is remembered of the tokens of a user, or of one device, does not hold any more."""
+        if device_id is None:
+            self._cache.forget_user(user_id)
+        else:
+            self._cache.forget_device(user_id, device_id)
+        for listener in self.listeners:
+            listener(user_id)
 
     async def _record(
         self, tx: Transaction, user_id: str, changed: Collection[str], removed: Collection[str]
@@ -292,7 +303,7 @@ class Sessions:
         await self._db.write(
             partial(devices.end_replaced, refresh_nid=token.refresh_nid, replaces_nid=token.replaces_nid)
         )
-        self._cache.forget_device(token.user_id, token.device_id)
+        self._forget(token.user_id, token.device_id)
 
 
 async def _check_not_locked(tx: Transaction, user_id: str) -> None:

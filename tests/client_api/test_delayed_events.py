@@ -11,10 +11,14 @@ import pytest
 from homeserver.calls import Calls
 from homeserver.config import RateLimits
 from homeserver.config.calls import DelayedEvents
+from homeserver.rooms import delayed_events
 from homeserver.rooms.delayed_events import KEPT_MS
 from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
+from homeserver.users.requester import Requester
 from tests.client_api.account_server import AccountServer, account_server, configured, segment
 from tests.client_api.person import Person
+from tests.followers import until
 
 UNSTABLE = "/_matrix/client/unstable/org.matrix.msc4140"
 EVENTS = f"{UNSTABLE}/delayed_events"
@@ -142,6 +146,11 @@ async def test_what_can_never_be_sent_is_not_scheduled(alice: Person) -> None:
     large = {"body": "x" * 70_000}
     refused = await alice.server.refused("PUT", send_path(room), large, token=alice.token)
     assert refused == (413, "M_TOO_LARGE")
+    endpoint = f"{UNSTABLE}/rooms/{segment(room)}/delayed_event/{MEMBER}/t9"
+    body = {"delay_ms": 1000, "state_key": "k" * 256, "content": {}}
+    assert await alice.server.refused("PUT", endpoint, body, token=alice.token) == (413, "M_TOO_LARGE")
+    long_type = send_path(room, type_="m" * 256)
+    assert await alice.server.refused("PUT", long_type, {}, token=alice.token) == (413, "M_TOO_LARGE")
     create = send_path(room, type_="m.room.create")
     assert await alice.server.refused("PUT", create, {}, token=alice.token) == (400, "M_INVALID_PARAM")
     nowhere = send_path("nowhere")
@@ -507,3 +516,33 @@ async def test_after_a_restart_they_are_still_there(sqlite_database: Database) -
         assert await said(again, room) == ["overdue"]
         assert state in await scheduled(again)
         running.cancel()
+
+
+async def test_a_room_that_takes_long_holds_up_no_other(
+    server: AccountServer, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = await room_of(alice), await room_of(alice)
+    delayed = server.calls.delayed
+    submit, goes_on = server.calls.submit.submit, asyncio.Event()
+
+    async def slowly(requester: Requester, room_id: str, *more: Any) -> StoredEvent:
+        if room_id == slow:
+            await goes_on.wait()
+        return await submit(requester, room_id, *more)
+
+    monkeypatch.setattr(server.calls.submit, "submit", slowly)
+    monkeypatch.setattr(delayed_events, "_PATIENCE_S", 0.01)
+    ids = [
+        await schedule(alice, send_path(room, f"t{number}", 1000 + number), {"body": str(number)})
+        for number, room in enumerate((slow, slow, quick))
+    ]
+    await time_passes(server, 2)
+    slow_ids = [*ids[:2], await schedule(alice, send_path(slow, "t3", 1000), {"body": "3"})]
+    await time_passes(server, 2)
+    await until(lambda: delayed._on_their_way == set(slow_ids), "the others have been sent")
+    assert await said(alice, quick) == ["2"]
+    assert await said(alice, slow) == []
+    goes_on.set()
+    await until(lambda: not delayed._on_their_way, "all have been sent")
+    assert await said(alice, slow) == ["0", "1", "3"]
+    assert await scheduled(alice) == []

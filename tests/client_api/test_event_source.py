@@ -136,9 +136,15 @@ async def test_who_comes_back_is_shown_members_that_were_only_written(live_room:
             assert "m.room.member" in {event["type"] for event in room["state"]["events"]}
 
 
+async def until_open(room: LiveRoom) -> None:
+    waiting = room.server.core.notifier._by_user
+    await until(lambda: "@alice:a.org" in waiting, "the stream waits for news")
+
+
 async def test_a_log_out_ends_the_stream_with_a_last_word(live_room: LiveRoom) -> None:
-    async with live_room.events(since=await live_room.token(), heartbeat_interval="1") as stream:
-        assert await stream.next() is None
+    # The next sign of life would come after the patience of this test.
+    async with live_room.events(since=await live_room.token(), heartbeat_interval="120") as stream:
+        await until_open(live_room)
         await live_room.server.call("POST", "/logout", token=live_room.alice)
         event = await stream.next_event()
         assert (event.name, event.data["errcode"], event.id) == ("error", "M_UNKNOWN_TOKEN", None)
@@ -147,8 +153,8 @@ async def test_a_log_out_ends_the_stream_with_a_last_word(live_room: LiveRoom) -
 
 async def test_a_lock_ends_the_stream_at_once(live_room: LiveRoom) -> None:
     admin = await live_room.server.admin()
-    async with live_room.events(since=await live_room.token(), heartbeat_interval="1") as stream:
-        assert await stream.next() is None
+    async with live_room.events(since=await live_room.token(), heartbeat_interval="120") as stream:
+        await until_open(live_room)
         path = f"/_matrix/client/v1/admin/lock/{segment('@alice:a.org')}"
         await live_room.server.call("PUT", path, {"locked": True}, token=admin)
         event = await stream.next_event()
@@ -180,3 +186,27 @@ async def test_a_client_that_is_gone_is_not_waited_for(live_room: LiveRoom) -> N
         assert streams["event_source"] == 1
     await until(lambda: not streams["event_source"], "the stream is given up")
     assert streams["event_source"] == 0
+
+
+async def test_a_password_that_is_changed_ends_the_streams_of_other_devices_at_once(
+    live_room: LiveRoom,
+) -> None:
+    await live_room.server.user("alice", device_id="LAPTOP")
+    async with live_room.events(since=await live_room.token(), heartbeat_interval="120") as stream:
+        await until_open(live_room)
+        await live_room.server.people.sessions.log_out_everywhere("@alice:a.org", keep="LAPTOP")
+        event = await stream.next_event()
+        assert (event.name, event.data["errcode"]) == ("error", "M_UNKNOWN_TOKEN")
+
+
+async def test_keys_that_are_taken_are_told_without_other_news(live_room: LiveRoom) -> None:
+    keys = {"signed_curve25519:AAA": {"key": "x"}, "signed_curve25519:BBB": {"key": "y"}}
+    call = live_room.server.call
+    status, reply = await call("POST", "/keys/upload", {"one_time_keys": keys}, token=live_room.alice)
+    assert status == 200, reply
+    async with live_room.events(since=await live_room.token(), heartbeat_interval="120") as stream:
+        await until_open(live_room)
+        wanted = {"@alice:a.org": {"PHONE": "signed_curve25519"}}
+        await call("POST", "/keys/claim", {"one_time_keys": wanted}, token=live_room.alice)
+        event = await stream.next_event()
+        assert event.data["device_one_time_keys_count"] == {"signed_curve25519": 1}

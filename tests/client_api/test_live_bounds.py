@@ -103,29 +103,71 @@ async def test_who_reads_too_slowly_is_let_go_at_little_cost_and_comes_back(
 
 
 async def test_a_device_a_user_and_the_server_have_so_many_streams(sqlite_database: Database) -> None:
-    live = Live(max_streams=5, max_streams_per_user=3, max_streams_per_device=2)
+    live = Live(max_streams=4, max_streams_per_user=3, max_streams_per_device=2)
     async with (
         account_server(sqlite_database, config=configured(live=live)) as server,
         AsyncExitStack() as streams,
     ):
         room = await LiveRoom.found(server)
         phone, laptop = room.alice, await server.user("alice", device_id="LAPTOP")
+        tablet, bob, charlie = (
+            await server.user("alice", device_id="TABLET"),
+            *[await server.user(name) for name in ("bob", "charlie")],
+        )
         refusals = []
-        for token in (
-            phone,
-            phone,
-            phone,
-            laptop,
-            laptop,
-            *[await server.user(name) for name in ("b", "c", "d")],
-        ):
+        for token in (phone, phone, laptop, tablet, bob, charlie):
             stream = await streams.enter_async_context(room.events(access_token=token))
             refusals.append(stream.response.status)
         error = await stream.response.json()
-    assert refusals == [200, 200, 429, 200, 429, 200, 200, 429]
+    assert refusals == [200, 200, 200, 429, 200, 429]
     assert error["errcode"] == "M_LIMIT_EXCEEDED"
     assert error["retry_after_ms"] > 0
     assert server.settings.live.by_transport.total() == 0
+
+
+@pytest.fixture
+async def narrow_room(sqlite_database: Database) -> AsyncIterator[LiveRoom]:
+    """A room on a server where each device may have two streams, and notices late that one is gone."""
+    live = Live(max_streams_per_device=2, event_source_heartbeat=120, web_socket_heartbeat=600)
+    async with account_server(sqlite_database, config=configured(live=live)) as server:
+        yield await LiveRoom.found(server)
+
+
+async def test_a_stream_too_many_of_a_device_takes_the_place_of_its_oldest(narrow_room: LiveRoom) -> None:
+    open_streams = narrow_room.server.settings.live.by_transport
+    async with narrow_room.events() as oldest, narrow_room.socket() as older:
+        await oldest.next_event()
+        await older.next_update()
+        async with narrow_room.events() as new, narrow_room.events() as newest:
+            last_word = await oldest.next_event()
+            assert (last_word.name, last_word.data["errcode"]) == ("error", "M_LIMIT_EXCEEDED")
+            assert await oldest.is_over()
+            assert await older.ending() == (4429, "replaced by a newer stream")
+            assert open_streams.total() == 2
+            for stream in (new, newest):
+                await stream.next_event()
+            await narrow_room.send("hello")
+            for stream in (new, newest):
+                assert bodies((await stream.next_event()).data, narrow_room.room) == ["hello"]
+    await until(lambda: not open_streams.total(), "the streams are closed")
+
+
+@pytest.mark.parametrize("transport", HEADS)
+async def test_who_comes_back_many_times_at_once_is_never_locked_out(
+    narrow_room: LiveRoom, transport: str
+) -> None:
+    token = await narrow_room.token()
+    head = HEADS[transport].format(path=V3, query=f"access_token={narrow_room.alice}")
+    gone = [await open_and_read_nothing(narrow_room.server, head) for _ in range(50)]
+    open_streams = narrow_room.server.settings.live.by_transport
+    await until(lambda: open_streams[transport] == 2, "streams are open")
+    async with narrow_room.events(since=token) as stream:
+        assert stream.response.status == 200
+        await narrow_room.send("hello")
+        assert bodies((await stream.next_event()).data, narrow_room.room) == ["hello"]
+        assert open_streams.total() <= 2
+    for connection in gone:
+        connection.close()
 
 
 async def test_there_are_no_streams_where_they_are_switched_off(sqlite_database: Database) -> None:

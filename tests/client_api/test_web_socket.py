@@ -241,12 +241,12 @@ async def test_pings_are_answered_and_pongs_nobody_asked_for_are_passed_over(liv
         assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"are you there")
 
 
-async def test_a_log_out_ends_it_with_a_last_word(live_room: LiveRoom) -> None:
+async def test_a_log_out_ends_it_at_once_with_a_last_word(live_room: LiveRoom) -> None:
     async with live_room.socket(since=await live_room.token()) as socket:
+        assert (await socket.ask("ping"))["result"] == {}
         await live_room.server.call("POST", "/logout", token=live_room.alice)
-        assert (await socket.ask("typing", room_id=live_room.room, typing=True))["error"]["errcode"] == (
-            "M_UNKNOWN_TOKEN"
-        )
+        assert (await socket.next())["error"]["errcode"] == "M_UNKNOWN_TOKEN"
+        assert await socket.ending() == (4401, "M_UNKNOWN_TOKEN")
 
 
 async def test_a_lock_ends_it_at_once_with_a_last_word(live_room: LiveRoom) -> None:

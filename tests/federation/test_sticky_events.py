@@ -147,6 +147,19 @@ async def test_one_server_makes_only_so_many_stick(here: Server, monkeypatch: py
     assert await sticking(here, room_id) == sent[:3]
 
 
+async def test_few_soft_failed_ones_wait_to_be_judged_again(
+    here: Server, there: Server, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeserver.rooms.sticky_events.MAX_SOFT_FAILED", 2)
+    room_id, alice, bob = await shared_room(here, there)
+    pdus = [await unsent(there, room_id, sticky(bob, str(number))) for number in range(4)]
+    await here.set_state(room_id, alice, "m.room.member", {"membership": "leave"}, bob)
+    await there.client.send_transaction(here.name, "t1", transaction(*pdus))
+    room = await here.room(room_id)
+    assert await sticking(here, room_id) == []
+    assert len(here.core.sticky.pending(room.nid)) == 2
+
+
 def sent_keys(story: Story) -> list[str]:
     return [
         pdu["content"]["msc4354_sticky_key"]

@@ -19,7 +19,7 @@ from aiohttp.test_utils import RawTestServer
 from yarl import URL
 
 from client_api.media import MediaApi
-from client_api.routes import media_rows
+from client_api.media_routes import media_rows
 from federation.media import FederationMedia, OpenUrl, open_url
 from federation.media_routes import MediaRoutes
 from federation.signatures import authorization_header, parse_authorization, signed_request

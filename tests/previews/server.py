@@ -22,8 +22,8 @@ from aiohttp.test_utils import RawTestServer
 from yarl import URL
 
 from client_api.media import MediaApi
+from client_api.media_routes import media_rows, preview_rows
 from client_api.previews import PreviewsApi
-from client_api.routes import media_rows, preview_rows
 from homeserver.addresses import DENIED_BY_DEFAULT, address_policy
 from homeserver.clock import FakeClock
 from homeserver.config import Media as MediaSettings

@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from client_api.guests import open_to_guests
+from client_api.media_routes import preview_rows
 from client_api.previews import PreviewsApi
-from client_api.routes import preview_rows
 from homeserver.previews.url_previews import KEPT_MS
 from homeserver.web import Access
 from tests.media.pictures import bomb, opened, picture

@@ -1,0 +1,128 @@
+"""What requests are answered with, and how it is written: JSON, other texts, streams, errors.
+
+Nothing is decided here but how a reply looks on the wire.  Specification: "API Standards", "Standard
+error response".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import orjson
+import structlog
+from aiohttp import ClientError, web
+
+from homeserver.errors import MatrixError
+from homeserver.refusals import internal_error, refusal_of
+
+log = structlog.get_logger(__name__)
+
+#: Of requests whose callers went away before they were answered.
+CLIENT_CLOSED_REQUEST = 499
+
+_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+#: How long the client may take for the next piece of a stream, in seconds.
+_PIECE_PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A reply whose JSON is already encoded, or whose status is not 200."""
+
+    body: bytes
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A reply that is not JSON."""
+
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A reply that is sent in pieces, ``length`` bytes in all (``None``: nobody knows before the end).
+
+    It carries no header but ``headers``.
+
+    An error before the first piece is answered as any other; after that the connection is cut.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    length: int | None
+    headers: Mapping[str, str]
+    status: int = 200
+
+
+Reply: TypeAlias = "dict[str, Any] | Json | Text | Stream | web.StreamResponse"
+
+
+async def send_stream(http: web.BaseRequest, reply: Stream, cors: Mapping[str, str]) -> web.StreamResponse:
+    """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
+    response = web.StreamResponse(status=reply.status, headers={**cors, **reply.headers})
+    if reply.status != 304 and reply.length is not None:
+        response.content_length = reply.length
+    async with aclosing(reply.pieces) as pieces:
+        if http.method == "HEAD" or reply.length == 0:
+            await response.prepare(http)
+            return response
+        piece = await anext(pieces)
+        await response.prepare(http)
+        try:
+            async with asyncio.timeout(_PIECE_PATIENCE) as patience:
+                await response.write(piece)
+                async for piece in pieces:
+                    patience.reschedule(asyncio.get_running_loop().time() + _PIECE_PATIENCE)
+                    await response.write(piece)
+        except TimeoutError:
+            if http.transport is not None:
+                http.transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+    await response.write_eof()
+    return response
+
+
+def response_to(
+    reply: dict[str, Any] | Json | Text | web.StreamResponse, cors: Mapping[str, str]
+) -> web.StreamResponse:
+    if isinstance(reply, dict):
+        return web.Response(body=orjson.dumps(reply), headers={**cors, **_JSON_HEADERS})
+    if isinstance(reply, Json):
+        return web.Response(body=reply.body, status=reply.status, headers={**cors, **_JSON_HEADERS})
+    if isinstance(reply, Text):
+        return web.Response(body=reply.body, headers={**cors, "Content-Type": reply.content_type})
+    if not reply.prepared:
+        for name, value in cors.items():
+            reply.headers.setdefault(name, value)
+    return reply
+
+
+def error_response(
+    error: Exception, http: web.BaseRequest, path: str, cors: Mapping[str, str]
+) -> web.StreamResponse:
+    """The reply that says what went wrong, and the log line when it was a bug of ours."""
+    disconnected = isinstance(error, ConnectionError | ClientError | web.RequestPayloadError)
+    if disconnected and (http.transport is None or http.transport.is_closing()):
+        return web.Response(status=CLIENT_CLOSED_REQUEST)
+    answer = _as_matrix_error(error)
+    if answer is None:
+        log.error("request failed", method=http.method, path=path, exc_info=error)
+        answer = internal_error()
+    headers = {**cors, **_JSON_HEADERS}
+    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=headers)
+    if answer.status == 429 and "retry_after_ms" in answer.fields:
+        response.headers["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
+    return response
+
+
+def _as_matrix_error(error: Exception) -> MatrixError | None:
+    if isinstance(error, web.RequestPayloadError):
+        return MatrixError(400, "M_NOT_JSON", "The body could not be read")
+    return refusal_of(error)
