@@ -126,6 +126,7 @@ class AccountServer:
             remote=self.witness,
             allow_guests=allow_guests,
             sso_providers=[provider.id for provider in config.sso.providers] if config else (),
+            thread_subscriptions=config is not None and config.push.thread_subscriptions,
         )
         self.people.profiles.memberships = self.witness
         self.accounts = self.people.accounts

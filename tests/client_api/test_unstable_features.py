@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from client_api.discovery import SPEC_VERSIONS
+from homeserver.config.push import Push
 from homeserver.config.rendezvous import Rendezvous
 from homeserver.storage.database import Database
 from tests.client_api.account_server import AccountServer, account_server, configured, segment
@@ -25,6 +26,7 @@ ROUTES = {
     "org.matrix.msc4108": ("POST", f"{UNSTABLE}/org.matrix.msc4108/rendezvous"),
     "org.matrix.msc4140": ("GET", f"{UNSTABLE}/org.matrix.msc4140/delayed_events"),
     "org.matrix.msc4143": ("GET", f"{UNSTABLE}/org.matrix.msc4143/rtc/transports"),
+    "org.matrix.msc4306": ("GET", f"{UNSTABLE}/io.element.msc4306/rooms/!r:a.org/thread/$e/subscription"),
     "org.matrix.simplified_msc3575": ("POST", f"{UNSTABLE}/org.matrix.simplified_msc3575/sync"),
     "uk.half-shot.msc2666.query_mutual_rooms": (
         "GET",
@@ -115,7 +117,7 @@ BEHAVIOUR: dict[str, Callable[[AccountServer], Awaitable[None]]] = {
 @pytest.fixture
 async def everything(sqlite_database: Database) -> AsyncIterator[AccountServer]:
     """A server with everything switched on that can be."""
-    config = configured(rendezvous=Rendezvous(public=True))
+    config = configured(rendezvous=Rendezvous(public=True), push=Push(thread_subscriptions=True))
     async with account_server(sqlite_database, config=config, keep_redacted_ms=86_400_000) as running:
         yield running
 
