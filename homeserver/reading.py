@@ -31,6 +31,7 @@ from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.sync import Sync
 from homeserver.sync.timeline_window import TimelineWindows
 from homeserver.sync.unread import Unread
+from homeserver.sync.watch import Watches
 from homeserver.users.push_rules import PushRules
 
 
@@ -56,6 +57,7 @@ class Reading:
     event_stream: EventStream
     initial_sync: InitialSync
     sticky: StickySections
+    watches: Watches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class _Shown:
     windows: TimelineWindows
     history: History
     memberships: Memberships
+    watches: Watches
 
 
 def wire_reading(
@@ -123,10 +126,12 @@ def wire_reading(
             presence=ephemeral.presence,
             lazy_members=lazy_members,
             notifier=core.notifier,
+            watches=shown.watches,
         ),
         event_stream=stream,
         initial_sync=_initial_sync(core, shown, ephemeral, stream),
         sticky=shown.sticky,
+        watches=shown.watches,
     )
 
 
@@ -154,6 +159,7 @@ def _shown(core: Core, backfill: Backfill) -> _Shown:
             retention=core.retention,
         ),
         memberships=Memberships(core.db, core.rooms, visibility, core.notifier),
+        watches=Watches(core.notifier, core.clock),
     )
 
 
@@ -239,6 +245,7 @@ def _sync(
         device_lists=device_lists,
         key_counts=encryption.counts,
         sticky=shown.sticky,
+        watches=shown.watches,
     )
 
 

@@ -50,7 +50,9 @@ def wire_room_actions(
         profiles=profiles,
         remote=remote,
         server_name=core.server_name,
-        changed=lambda user_id: core.notifier.announce(core.notifier.position, users=(user_id,)),
+        changed=lambda user_id, room_nid: core.notifier.announce_memberships(
+            core.notifier.position, room_nid=room_nid, users=(user_id,)
+        ),
     )
     address_invites = AddressInvites(
         rooms=core.rooms, send=core.send, membership=membership, profiles=profiles, servers=identity_servers

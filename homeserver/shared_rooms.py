@@ -70,7 +70,7 @@ def wire_shared_rooms(
             adoption=adoption,
             remote=remote,
             positions=core.positions,
-            announce=core.notifier.announce,
+            announce=core.notifier.announce_memberships,
             clock=core.clock,
             server_name=core.server_name,
             signing_key=core.signing_key,
@@ -91,7 +91,10 @@ def wire_shared_rooms(
             server_name=core.server_name,
         ),
         invites=Invites(
-            db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce
+            db=core.db,
+            rooms=core.rooms,
+            positions=core.positions,
+            announce=core.notifier.announce_memberships,
         ),
         completion=completion,
         dummy_events=_dummy_events(core),

@@ -28,7 +28,7 @@ def wire_sliding(
     return SlidingSync(
         rooms=core.rooms,
         memberships=reading.memberships,
-        listeners=Listeners(_sources(core, reading), core.notifier, core.clock),
+        listeners=Listeners(_sources(core, reading), reading.watches, core.notifier, core.clock),
         connections=Connections(core.clock),
         results=RoomResults(
             db=core.db,

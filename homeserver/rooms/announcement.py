@@ -26,7 +26,7 @@ class NewEvents(msgspec.Struct, frozen=True, gc=False, eq=False):
 Announce: TypeAlias = Callable[[NewEvents], None]
 
 
-class AnnounceToUsers(Protocol):
-    """Says that something at a position is on disk which these local users may see."""
+class AnnounceMemberships(Protocol):
+    """Says that what these local users have to do with a room changed at a position; it is on disk."""
 
-    def __call__(self, pos: int, *, users: Iterable[str]) -> None: ...
+    def __call__(self, pos: int, *, room_nid: int, users: Iterable[str]) -> None: ...

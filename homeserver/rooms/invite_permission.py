@@ -26,6 +26,8 @@ _CONFIGS = (
     "org.matrix.msc4380.invite_permission_config",
     "org.matrix.msc4155.invite_permission_config",
 )
+#: The types of account data that say whose invites are wanted.
+SAYS_WHICH_INVITES = frozenset({_IGNORED, *_CONFIGS})
 _REMEMBERED = 10_000
 
 

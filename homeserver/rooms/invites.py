@@ -16,7 +16,7 @@ from homeserver.protocol.event_format import stripped
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import server_name_of
 from homeserver.protocol.room_versions import RoomVersion
-from homeserver.rooms.announcement import AnnounceToUsers
+from homeserver.rooms.announcement import AnnounceMemberships
 from homeserver.rooms.invite_permission import check_accepts_invites
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
@@ -32,7 +32,7 @@ class Invites:
     """Keeps invitations that other servers bring."""
 
     def __init__(
-        self, *, db: Database, rooms: Rooms, positions: NumberSequence, announce: AnnounceToUsers
+        self, *, db: Database, rooms: Rooms, positions: NumberSequence, announce: AnnounceMemberships
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -90,7 +90,7 @@ class Invites:
         written = self._db.write(store)
         room.stored = True
         await written
-        self._announce(pos, users=(user_id,))
+        self._announce(pos, room_nid=room.nid, users=(user_id,))
 
 
 def _named(invite: Event) -> dict[str, Any]:

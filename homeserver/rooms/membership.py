@@ -118,8 +118,8 @@ class Membership:
 
     Everything raises ``NotAllowed`` when the auth rules refuse it, and ``M_FORBIDDEN``
     in a room this server is not in; ``content`` is what the member event is to say
-    beside the membership (``reason``).  ``changed(user_id)`` is told where something changes
-    that no event says.
+    beside the membership (``reason``).  ``changed(user_id, room_nid)`` is told where something
+    changes that no event says.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Membership:
         profiles: Profiles,
         remote: RemoteMemberships,
         server_name: str,
-        changed: Callable[[str], None],
+        changed: Callable[[str, int], None],
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -369,7 +369,7 @@ class Membership:
         if known.membership in _PRESENT:
             raise MatrixError(400, "M_UNKNOWN", f"{user_id} is in room {room_id}")
         await self._db.write(lambda tx: room_storage.forget(tx, user_id, room.nid))
-        self._changed(user_id)
+        self._changed(user_id, room.nid)
 
     async def set_member(
         self,

@@ -26,7 +26,7 @@ from homeserver.protocol.ids import is_server_name, server_name_of
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.adopt import Adoption, Unacceptable
-from homeserver.rooms.announcement import AnnounceToUsers
+from homeserver.rooms.announcement import AnnounceMemberships
 from homeserver.rooms.compose import seal
 from homeserver.rooms.inbound import Dropped, Inbound
 from homeserver.rooms.partial import PartialState
@@ -63,7 +63,7 @@ class RemoteJoin:
         adoption: Adoption,
         remote: RemoteRooms,
         positions: NumberSequence,
-        announce: AnnounceToUsers,
+        announce: AnnounceMemberships,
         clock: Clock,
         server_name: str,
         signing_key: SigningKey,
@@ -301,7 +301,7 @@ class RemoteJoin:
         )
         room.stored = True
         await written
-        self._announce(pos, users=(user_id,))
+        self._announce(pos, room_nid=room.nid, users=(user_id,))
 
 
 def _incomplete(server: str, answer: Mapping[str, Any]) -> PartialState | None:

@@ -207,6 +207,14 @@ async def local_memberships_of(r: Reader, user_id: str) -> list[LocalMembership]
     return [_local(row) for row in await r.fetch(f"{_LOCAL} WHERE user_id = $1", user_id)]
 
 
+async def local_memberships_in_rooms(
+    r: Reader, user_id: str, room_nids: Sequence[int]
+) -> list[LocalMembership]:
+    """What a local user has to do with some rooms."""
+    rows = await r.fetch_in(f"{_LOCAL} WHERE room_nid IN $1 AND user_id = $2", room_nids, user_id)
+    return [_local(row) for row in rows]
+
+
 async def local_membership(r: Reader, user_id: str, room_nid: int) -> LocalMembership | None:
     """One user's view of one room."""
     row = await r.fetch_row(f"{_LOCAL} WHERE user_id = $1 AND room_nid = $2", user_id, room_nid)

@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
-from homeserver.sync.notifier import Notifier, Waiter
+from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
 from homeserver.sync.sync import let_senders_be_answered
+from homeserver.sync.watch import Watches, Watching
 from homeserver.users.presence import Presence
 
 _KEY_COUNTS = ("device_one_time_keys_count", "device_unused_fallback_key_types")
@@ -41,12 +42,14 @@ class Follow:
         presence: Presence,
         lazy_members: LazyMembers,
         notifier: Notifier,
+        watches: Watches,
     ) -> None:
         self._collect = collect
         self._memberships = memberships
         self._presence = presence
         self._lazy_members = lazy_members
         self._notifier = notifier
+        self._watches = watches
         self._numbers = itertools.count()
 
     @property
@@ -72,7 +75,7 @@ class Follow:
             self._presence.sync_begins(request.user_id, request.device_id)
         try:
             rooms = await self._memberships.of(request.user_id)
-            with self._notifier.waiter(request.user_id, rooms.joined) as waiter:
+            with self._watches.watching(request.user_id, rooms.joined) as waiter:
                 async with aclosing(self._news(request, waiter, pause, lifetime)) as news:
                     async for response in news:
                         yield response
@@ -82,7 +85,7 @@ class Follow:
                 self._presence.sync_ends(request.user_id, request.device_id)
 
     async def _news(
-        self, request: SyncRequest, waiter: Waiter, pause: float, lifetime: float
+        self, request: SyncRequest, waiter: Watching, pause: float, lifetime: float
     ) -> AsyncGenerator[dict[str, Any] | None, None]:
         """Register (done), read, wait, and register anew before reading again."""
         loop = asyncio.get_running_loop()

@@ -1,7 +1,12 @@
-"""What each syncing user has to do with which rooms: read once, then kept until it changes."""
+"""What each syncing user has to do with which rooms: read once, then kept, with what changes of it.
+
+Of a change only the rooms that it is about are read again.  Whatever else happens to a user (a
+message to a device, account data, a receipt) costs nothing here.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -33,32 +38,64 @@ class UserRooms(msgspec.Struct, frozen=True, gc=False):
         newest = max((membership.pos for membership in by_room.values()), default=0)
         return cls(by_room, joined, newest)
 
+    def with_changed(self, changed: Iterable[LocalMembership]) -> UserRooms:
+        """The same with other memberships in some rooms."""
+        new = {membership.room_nid: membership for membership in changed}
+        joined = {nid for nid, membership in new.items() if membership.membership == "join"}
+        newest = max((membership.pos for membership in new.values()), default=0)
+        return UserRooms(self.by_room | new, (self.joined - new.keys()) | joined, max(self.newest, newest))
+
+
+class _Kept:
+    """What is kept of a user: their memberships, and what is known to be another by now."""
+
+    __slots__ = ("changes", "lock", "rooms")
+
+    def __init__(self) -> None:
+        self.rooms: UserRooms | None = None
+        #: The rooms in which the membership changed since it was read, each with its latest change.
+        self.changes: dict[int, object] = {}
+        #: Held by who reads.
+        self.lock = asyncio.Lock()
+
 
 class Memberships:
-    """The memberships of users who sync."""
+    """The memberships of users who sync.
+
+    A change is on disk before it is announced: what is read after an announcement has it.
+    """
 
     def __init__(self, db: Database, rooms: Rooms, visibility: Visibility, notifier: Notifier) -> None:
         self._db = db
         self._rooms = rooms
         self._visibility = visibility
-        self._known: OrderedDict[str, UserRooms] = OrderedDict()
-        self._loading: dict[str, object] = {}
-        notifier.user_listeners.append(self._forget)
+        self._known: OrderedDict[str, _Kept] = OrderedDict()
+        notifier.membership_listeners.append(self._note)
 
     async def of(self, user_id: str) -> UserRooms:
         """A user's memberships as they are on disk, which may be ahead of what was announced."""
-        known = self._known.get(user_id)
-        if known is not None:
-            self._known.move_to_end(user_id)
-            return known
-        mark = self._loading[user_id] = object()
-        loaded = UserRooms.of(await room_storage.local_memberships_of(self._db.read, user_id))
-        if self._loading.get(user_id) is mark:  # nothing changed while it was read
-            del self._loading[user_id]
-            self._known[user_id] = loaded
+        kept = self._known.get(user_id)
+        if kept is None:
+            kept = self._known[user_id] = _Kept()
             if len(self._known) > _REMEMBERED_USERS:
                 self._known.popitem(last=False)
-        return loaded
+        self._known.move_to_end(user_id)
+        while kept.rooms is None or kept.changes:
+            async with kept.lock:
+                await self._bring_up_to_date(user_id, kept)
+        return kept.rooms
+
+    async def _bring_up_to_date(self, user_id: str, kept: _Kept) -> None:
+        """Read what was announced up to now; what changes meanwhile is still to be read."""
+        changes = dict(kept.changes)
+        if kept.rooms is None:
+            kept.rooms = UserRooms.of(await room_storage.local_memberships_of(self._db.read, user_id))
+        elif changes:
+            rows = await room_storage.local_memberships_in_rooms(self._db.read, user_id, list(changes))
+            kept.rooms = kept.rooms.with_changed(rows)
+        for nid, change in changes.items():
+            if kept.changes.get(nid) is change:
+                del kept.changes[nid]
 
     async def at(self, user_id: str, now: int) -> UserRooms:
         """A user's memberships as they were at an announced position."""
@@ -82,7 +119,8 @@ class Memberships:
             newer.user_id, room.nid, membership_of(stored), stored.nid, stored.event.sender, pos
         )
 
-    def _forget(self, users: Iterable[str]) -> None:
+    def _note(self, room_nid: int, users: Iterable[str]) -> None:
         for user_id in users:
-            self._known.pop(user_id, None)
-            self._loading.pop(user_id, None)
+            kept = self._known.get(user_id)
+            if kept is not None:
+                kept.changes[room_nid] = object()

@@ -8,7 +8,7 @@ what is not stored and never miss what is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from homeserver.rooms.announcement import NewEvents
@@ -109,6 +109,8 @@ class Notifier:
         self.listeners: list[Callable[[NewEvents], None]] = []
         #: Called with users who may see something new of their own, before the waiters are woken.
         self.user_listeners: list[Callable[[Iterable[str]], None]] = []
+        #: Called with a room and the users whose memberships of it changed, before the waiters are woken.
+        self.membership_listeners: list[Callable[[int, Iterable[str]], None]] = []
         #: Called whenever there is news of any kind for anybody; must return at once.
         self.news_listeners: list[Callable[[], None]] = []
         #: Nobody is kept waiting any more.
@@ -118,9 +120,21 @@ class Notifier:
 
     def announce_events(self, news: NewEvents) -> None:
         """Room events are on disk: the write path's ``Announce``."""
+        self._tell_of_memberships(news.room.nid, news.users)
         self.announce(news.pos, rooms=(news.room.nid,), users=news.users)
         for listener in self.listeners:
             listener(news)
+
+    def announce_memberships(self, pos: int, *, room_nid: int, users: Iterable[str]) -> None:
+        """What these users have to do with a room changed, which is on disk and which no event says."""
+        users = tuple(users)
+        self._tell_of_memberships(room_nid, users)
+        self.announce(pos, users=users)
+
+    def _tell_of_memberships(self, room_nid: int, users: Collection[str]) -> None:
+        if users:
+            for listener in self.membership_listeners:
+                listener(room_nid, users)
 
     def announce(self, pos: int, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> None:
         """Something at ``pos`` is on disk that these users, and the people in these rooms, may see."""
@@ -133,11 +147,10 @@ class Notifier:
 
     def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> int:
         """Wake waiters for news that have no stream position (typing, presence); how many slept."""
-        woken = 0
-        for room in rooms:
-            woken += sum(waiter.wake() for waiter in self._by_room.get(room, ()))
-        for user in users:
-            woken += sum(waiter.wake() for waiter in self._by_user.get(user, ()))
+        heard: set[Listener] = set()
+        heard.update(*(self._by_room.get(room, ()) for room in rooms))
+        heard.update(*(self._by_user.get(user, ()) for user in users))
+        woken = sum(listener.wake() for listener in heard)
         for listener in self.news_listeners:
             listener()
         return woken

@@ -40,6 +40,7 @@ from homeserver.sync.room_section import RoomSections
 from homeserver.sync.rulesets import Rulesets
 from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.typing import Typing
+from homeserver.sync.watch import Watches
 from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
 
@@ -81,6 +82,7 @@ class Sync:
         device_lists: DeviceListNews,
         key_counts: KeyCounts,
         sticky: StickySections,
+        watches: Watches,
     ) -> None:
         self._db = db
         self._rooms = rooms
@@ -100,6 +102,7 @@ class Sync:
         self._device_lists = device_lists
         self._key_counts = key_counts
         self._sticky = sticky
+        self._watches = watches
         #: When each room last had an event.
         self.newest = NewestPositions(
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
@@ -129,7 +132,7 @@ class Sync:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         rooms = await self._memberships.of(request.user_id)
-        with self._notifier.waiter(request.user_id, rooms.joined) as waiter:
+        with self._watches.watching(request.user_id, rooms.joined) as waiter:
             while True:
                 response, has_news = await self.collect(request)
                 remaining = deadline - loop.time()

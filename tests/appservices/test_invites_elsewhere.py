@@ -28,7 +28,9 @@ def invite(target: str) -> Event:
 
 def invites_of(bridge: Bridged) -> Invites:
     core = bridge.server.core
-    invites = Invites(db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce)
+    invites = Invites(
+        db=core.db, rooms=core.rooms, positions=core.positions, announce=core.notifier.announce_memberships
+    )
     invites.recorders.append(bridge.server.services.follower.record)
     return invites
 

@@ -345,7 +345,10 @@ async def test_an_invite_from_another_server_is_pushed(server: PushServer, gatew
     }
     invite = parse_event(pdu, rules)
     invites = Invites(
-        db=world.db, rooms=world.rooms, positions=world.positions, announce=server.notifier.announce
+        db=world.db,
+        rooms=world.rooms,
+        positions=world.positions,
+        announce=server.notifier.announce_memberships,
     )
     await invites.invited(rules, invite, [])
     await server.settle()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from homeserver.storage.database import Database
-from homeserver.storage.sqlite import SqliteReader, SqliteScanner
+from tests.sync.costs import calls_of, statements
 from tests.sync.server import SyncServer
 from tests.sync.sliding_client import SlidingClient, sliding_of, top
 from tests.world import WorldRoom
@@ -20,45 +16,6 @@ from tests.world import WorldRoom
 FEW, MANY = 25, 500
 FILTERS = {"not_room_types": ["m.space"], "not_tags": ["m.lowpriority"]}
 LISTS = {"lists": {"all": top(19), "others": top(19, filters=FILTERS)}}
-
-T = TypeVar("T")
-
-
-@contextmanager
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The statements that are executed meanwhile."""
-    executed: list[str] = []
-
-    def counted(kind: type, name: str) -> None:
-        method = getattr(kind, name)
-
-        async def call(self: Any, sql: str, *args: Any) -> Any:
-            executed.append(sql)
-            return await method(self, sql, *args)
-
-        patched.setattr(kind, name, call)
-
-    with monkeypatch.context() as patched:
-        for kind in (SqliteReader, SqliteScanner):
-            for name in ("fetch", "fetch_row", "fetch_value", "fetch_in"):
-                counted(kind, name)
-        yield executed
-
-
-async def calls_of(work: Awaitable[T]) -> tuple[T, int]:
-    """What comes of some work, and how many functions were called for it (C functions included)."""
-    count = 0
-
-    def note(frame: FrameType, event: str, arg: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    sys.setprofile(note)
-    try:
-        result = await work
-    finally:
-        sys.setprofile(None)
-    return result, count
 
 
 async def in_rooms(server: SyncServer, count: int) -> tuple[SlidingClient, list[WorldRoom]]:

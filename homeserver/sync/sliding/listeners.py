@@ -11,32 +11,39 @@ from homeserver.clock import Clock
 from homeserver.rooms.announcement import NewEvents
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.sliding.user_rooms import Sources, UserRoomList
-from homeserver.sync.sliding.watch import Watch
+from homeserver.sync.watch import Watch, Watches
 
 #: Of users none of whose requests is under way; what is dropped is made anew when they come again.
 _REMEMBERED = 2000
 _IDLE_S = 3600.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Listened:
-    """What is kept for a user."""
+    """What a user's requests share."""
 
     rooms: UserRoomList
     watch: Watch
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is kept for a user."""
+
+    rooms: UserRoomList
     #: Requests under way.
-    requests: int
-    used: float
+    requests: int = 0
+    used: float = 0.0
 
 
 class Listeners:
     """Keeps what users' requests share."""
 
-    def __init__(self, sources: Sources, notifier: Notifier, clock: Clock) -> None:
+    def __init__(self, sources: Sources, watches: Watches, notifier: Notifier, clock: Clock) -> None:
         self._sources = sources
-        self._notifier = notifier
+        self._watches = watches
         self._clock = clock
-        self._known: OrderedDict[str, Listened] = OrderedDict()
+        self._known: OrderedDict[str, _Kept] = OrderedDict()
         notifier.listeners.append(self._note)
         notifier.user_listeners.append(self._look_again)
 
@@ -45,12 +52,12 @@ class Listeners:
         """What is kept for a user, for as long as a request lasts."""
         known = self._known.get(user_id)
         if known is None:
-            known = Listened(UserRoomList(self._sources, user_id), Watch(self._notifier, user_id), 0, 0)
-            self._known[user_id] = known
+            known = self._known[user_id] = _Kept(UserRoomList(self._sources, user_id))
         self._known.move_to_end(user_id)
         known.requests += 1
         try:
-            yield known
+            with self._watches.of(user_id) as watch:
+                yield Listened(known.rooms, watch)
         finally:
             known.requests -= 1
             known.used = self._clock.monotonic()
@@ -63,7 +70,6 @@ class Listeners:
             if known.requests or (known.used >= eldest and len(self._known) <= _REMEMBERED):
                 return
             del self._known[user_id]
-            known.watch.close()
 
     def _note(self, news: NewEvents) -> None:
         self._sources.newest.note(news.room.nid, news.pos)

@@ -17,7 +17,7 @@ import orjson
 
 from homeserver.protocol.spaces import CHILD
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.invite_permission import InvitePermissions
+from homeserver.rooms.invite_permission import SAYS_WHICH_INVITES, InvitePermissions
 from homeserver.rooms.newest import NewestPositions
 from homeserver.rooms.room import Room, membership_of
 from homeserver.rooms.rooms import Rooms
@@ -248,7 +248,7 @@ class UserRoomList:
             elif datum.type == _TAGS and datum.room_id != GLOBAL:
                 self._take_tags(datum)
                 again.add(datum.room_id)
-            elif datum.room_id == GLOBAL and since:
+            elif datum.room_id == GLOBAL and since and datum.type in SAYS_WHICH_INVITES:
                 self._look_at_invites_again()
         return {self.nids[room_id] for room_id in again if room_id in self.nids}
 
