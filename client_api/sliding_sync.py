@@ -26,7 +26,7 @@ class SlidingSyncApi:
         """``POST /unstable/org.matrix.simplified_msc3575/sync``, as clients send it today."""
         presence = request.query_choice("set_presence", "online", STATES)
         return await self._sliding.wait_and_collect(
-            _request(
+            self._request(
                 request,
                 request.json(empty_ok=True),
                 stable=False,
@@ -48,33 +48,33 @@ class SlidingSyncApi:
             raise bad_json("'pos' must be a string")
         presence = parsing.text(body, "set_presence") or "online"
         return await self._sliding.wait_and_collect(
-            _request(request, body, stable=True, pos=pos, timeout_ms=timeout, presence=presence)
+            self._request(request, body, stable=True, pos=pos, timeout_ms=timeout, presence=presence)
         )
 
-
-def _request(
-    request: Request,
-    body: Mapping[str, Any],
-    *,
-    stable: bool,
-    pos: str | None,
-    timeout_ms: int,
-    presence: str,
-) -> SlidingRequest:
-    requester = request.requester
-    return SlidingRequest(
-        user_id=requester.user_id,
-        device_id=requester.device_id,
-        stable=stable,
-        conn_id=parsing.text(body, "conn_id") or "",
-        pos=pos,
-        timeout_ms=min(timeout_ms, _MAX_TIMEOUT_MS),
-        set_presence=_presence(presence),
-        txn_id=None if stable else parsing.text(body, "txn_id"),
-        lists=parsing.lists(body, requester.user_id, stable=stable),
-        subscriptions=parsing.subscriptions(body, requester.user_id, stable=stable),
-        extensions=parsing.extensions(body),
-    )
+    def _request(
+        self,
+        request: Request,
+        body: Mapping[str, Any],
+        *,
+        stable: bool,
+        pos: str | None,
+        timeout_ms: int,
+        presence: str,
+    ) -> SlidingRequest:
+        requester = request.requester
+        return SlidingRequest(
+            user_id=requester.user_id,
+            device_id=requester.device_id,
+            stable=stable,
+            conn_id=parsing.text(body, "conn_id") or "",
+            pos=pos,
+            timeout_ms=min(timeout_ms, _MAX_TIMEOUT_MS),
+            set_presence=_presence(presence),
+            txn_id=None if stable else parsing.text(body, "txn_id"),
+            lists=parsing.lists(body, requester.user_id, stable=stable),
+            subscriptions=parsing.subscriptions(body, requester.user_id, stable=stable),
+            extensions=parsing.extensions(body, self._sliding.extension_names),
+        )
 
 
 def _presence(text: str) -> PresenceState:

@@ -96,6 +96,16 @@ async def test_parameters_that_make_no_sense_are_refused(server: RoomServer) -> 
     assert await refusal(server, alice, STABLE, {"lists": 1}) == (400, "M_BAD_JSON")
 
 
+async def test_extensions_nobody_knows_are_passed_over(server: RoomServer) -> None:
+    alice = server.world.user("alice")
+    extensions = {"org.example.sun": {"enabled": "always"}, "org.example.rain": 5, "typing": None}
+    for path in (UNSTABLE, STABLE):
+        status, reply = await server.call(alice, "POST", path, {"extensions": extensions})
+        assert (status, reply["extensions"]) == (200, {})
+    wrong = {"extensions": {"typing": {"enabled": "always"}}}
+    assert await refusal(server, alice, UNSTABLE, wrong) == (400, "M_BAD_JSON")
+
+
 async def test_who_syncs_is_there(server: RoomServer) -> None:
     alice, bob = server.world.user("alice"), server.world.user("bob")
     await server.call(alice, "POST", UNSTABLE, {}, set_presence="unavailable")

@@ -78,7 +78,7 @@ class SlidingClient:
             txn_id=body.get("txn_id"),
             lists=parsing.lists(body, self.user_id, stable=self.stable),
             subscriptions=parsing.subscriptions(body, self.user_id, stable=self.stable),
-            extensions=parsing.extensions(body),
+            extensions=parsing.extensions(body, self.sliding.extension_names),
         )
 
     async def ask(self, *, pos: str | None, timeout: float = 0, **body: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import pytest
 from homeserver.e2e.uploads import new_keys
 from homeserver.errors import MatrixError
 from homeserver.sync.sliding.extensions.to_device import MAX_MESSAGES
-from tests.sync.extension_client import ExtensionClient
+from tests.sync.extension_client import ENABLED, ExtensionClient
 from tests.sync.server import SyncServer
+from tests.sync.sliding_client import extended
 
 
 async def send(server: SyncServer, to: str, *numbers: int, device: str = "PHONE") -> None:
@@ -91,6 +92,38 @@ async def test_sync_and_sliding_sync_beside_each_other_lose_nothing(server: Sync
     assert numbers((await phone.told())["to_device"]) == [2]
     await old.sync()
     assert numbers((await phone.told())["to_device"]) == []
+
+
+async def test_who_followed_sync_before_goes_on_from_its_token(server: SyncServer, alice: str) -> None:
+    """The Rust SDK keeps one token for messages, whichever of the two told them."""
+    phone, old = ExtensionClient.of(server, alice, "to_device"), server.client("alice")
+    await send(server, alice, 1)
+    response = await old.sync()
+    assert numbers(response["to_device"]) == [1]
+    await send(server, alice, 2)
+    phone.extensions["to_device"]["since"] = response["next_batch"]
+    assert numbers((await phone.told())["to_device"]) == [2]
+
+
+async def test_two_connections_of_a_device_at_once_share_one_queue(server: SyncServer, alice: str) -> None:
+    sliding = extended(server)
+    rooms, keys = [
+        ExtensionClient(sliding, alice, conn_id=name, extensions={"to_device": dict(ENABLED)})
+        for name in ("room-list", "encryption")
+    ]
+    since = (await keys.told())["to_device"]["next_batch"]
+    received = []
+    for number in range(5):
+        await send(server, alice, number)
+        keys.extensions["to_device"]["since"] = since
+        told, _ = await asyncio.gather(keys.told(timeout=60), rooms.sync())
+        received += numbers(told["to_device"])
+        since = told["to_device"]["next_batch"]
+    assert received == list(range(5))
+    # Nothing but an acknowledgement deletes: the last one was told, and not acknowledged.
+    assert numbers((await rooms.told())["to_device"]) == [4]
+    rooms.extensions["to_device"]["since"] = since
+    assert numbers((await rooms.told())["to_device"]) == []
 
 
 async def test_each_device_has_its_own(server: SyncServer, alice: str) -> None:

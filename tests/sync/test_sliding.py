@@ -206,6 +206,7 @@ async def test_more_events_are_told_when_more_are_asked_for(server: SyncServer) 
     told = (await phone.sync(lists={"all": top()}, room_subscriptions=subscribed))["rooms"][room.room_id]
     assert bodies(told) == ["2", "3", "4"]
     assert told["unstable_expanded_timeline"]
+    assert told["limited"]
     assert told["num_live"] == 0
     assert "initial" not in told
     again = await phone.sync(lists={"all": top()}, room_subscriptions=subscribed)
@@ -215,6 +216,64 @@ async def test_more_events_are_told_when_more_are_asked_for(server: SyncServer) 
     assert bodies(told) == ["5"]
     assert "unstable_expanded_timeline" not in told
     assert (await phone.sync(lists={"all": top()}, room_subscriptions=subscribed))["rooms"] == {}
+
+
+async def test_an_expanded_timeline_is_limited_though_it_has_all_there_is(server: SyncServer) -> None:
+    """Else matrix-js-sdk appends the older events to those it has."""
+    alice = server.world.user("alice")
+    phone = SlidingClient(sliding_of(server), alice)
+    room = await server.world.public_room(alice)
+    await phone.sync(lists={"all": top()})
+    told = (await phone.sync(lists={"all": top(limit=50)}))["rooms"][room.room_id]
+    assert told["timeline"][0]["type"] == "m.room.create"
+    assert (told["unstable_expanded_timeline"], told["limited"]) == (True, True)
+    assert (await phone.sync(lists={"all": top(limit=50)}))["rooms"] == {}
+
+
+async def test_more_is_told_of_a_room_one_was_sent_away_from(server: SyncServer) -> None:
+    alice, bob = server.world.user("alice"), server.world.user("bob")
+    phone = SlidingClient(sliding_of(server), bob)
+    room = await server.world.public_room(alice, topic="Leaves")
+    await room.join(bob)
+    for number in range(3):
+        await room.send(alice, str(number))
+    await room.set_state(alice, "m.room.member", {"membership": "leave"}, state_key=bob)
+    await room.send(alice, "they are gone")
+    await room.set_state(alice, "m.room.topic", {"topic": "Gossip"})
+    little = {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": [["m.room.create", ""]]}
+    first = (await phone.sync(lists={"all": little}))["rooms"][room.room_id]
+    assert state_of(first) == {("m.room.create", "")}
+
+    more = {**little, "timeline_limit": 3, "required_state": [["m.room.topic", ""]]}
+    told = (await phone.sync(lists={"all": more}))["rooms"][room.room_id]
+
+    assert "initial" not in told
+    assert bodies(told) == ["1", "2"]
+    assert told["timeline"][-1]["content"] == {"membership": "leave"}
+    assert [event["content"]["topic"] for event in told["required_state"]] == ["Leaves"]
+    assert (await phone.sync(lists={"all": more}))["rooms"] == {}
+    await room.invite(alice, bob)
+    await room.join(bob)
+    told = (await phone.sync(lists={"all": more}))["rooms"][room.room_id]
+    assert told["initial"]
+    assert [event["content"]["topic"] for event in told["required_state"]] == ["Gossip"]
+
+
+async def test_a_forgotten_room_cannot_be_subscribed_to(server: SyncServer) -> None:
+    alice, bob = server.world.user("alice"), server.world.user("bob")
+    room = await server.world.public_room(alice)
+    await room.join(bob)
+    await room.leave(bob)
+    subscribed = {room.room_id: {"timeline_limit": 10, "required_state": [["*", "*"]]}}
+    sliding = sliding_of(server)
+    phone, tablet = SlidingClient(sliding, bob), SlidingClient(sliding, bob, device="TABLET")
+    assert list((await phone.sync(room_subscriptions=subscribed))["rooms"]) == [room.room_id]
+
+    await server.world.membership.forget(bob, room.room_id)
+
+    assert (await tablet.sync(room_subscriptions=subscribed))["rooms"] == {}
+    await room.join(bob)
+    assert list((await tablet.sync(room_subscriptions=subscribed))["rooms"]) == [room.room_id]
 
 
 async def test_more_state_is_told_when_more_is_asked_for(server: SyncServer) -> None:

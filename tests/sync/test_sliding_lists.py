@@ -9,7 +9,7 @@ import pytest
 from homeserver.errors import MatrixError
 from homeserver.rooms.create import NewRoom
 from tests.sync.server import SyncServer
-from tests.sync.sliding_client import SlidingClient, sliding_of, top
+from tests.sync.sliding_client import SlidingClient, extended, sliding_of, top
 
 
 def asked(filters: dict[str, Any], last: int = 19) -> dict[str, Any]:
@@ -184,7 +184,7 @@ async def test_wildcards_mean_what_clients_think(server: SyncServer) -> None:
     ],
 )
 async def test_what_makes_no_sense_is_refused(server: SyncServer, body: dict[str, Any], errcode: str) -> None:
-    phone = SlidingClient(sliding_of(server), server.world.user("alice"))
+    phone = SlidingClient(extended(server), server.world.user("alice"))
     with pytest.raises(MatrixError) as refused:
         await phone.sync(**body)
     assert (refused.value.status, refused.value.errcode) == (400, errcode)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from homeserver.errors import MatrixError
@@ -56,6 +57,13 @@ ASK = st.tuples(
 #: The same request as before.
 AGAIN = st.tuples(st.just("again"), st.sampled_from(("arrives", "lost")))
 STEPS = st.lists(st.one_of(ACTION, ACTION, ASK, AGAIN), max_size=30)
+
+
+def ask(ranks: list[int], limit: int, required: int, *subscribed: int) -> Step:
+    """One request for the rooms with some ranks, whose response arrives."""
+    return ("ask", "all", [ranks], limit, required, list(subscribed), "arrives")
+
+
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
     "favourites": {"tags": ["m.favourite"]},
@@ -205,8 +213,12 @@ async def tell_in(path: Path, steps: list[Step]) -> None:
         await db.close()
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
+@example([("kick", 0, BOB), ask([0, 1], 0, 2), ask([0, 3], 0, 0)])
+@example([("kick", 0, BOB), ask([0, 3], 0, 0), ask([0, 3], 3, 0)])
+@example([("join", 3, BOB), ask([0, 1], 0, 2, 3), ("leave", 3, BOB), ask([0, 2], 1, 0)])
 def test_whatever_one_asked_for_before_one_knows_the_same_in_the_end(
     sqlite_template: Path, steps: list[Step]
 ) -> None:

@@ -11,7 +11,7 @@ Specification: MSC4186, "API" and "Appendix".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from homeserver.errors import bad_json, invalid_param
@@ -61,11 +61,11 @@ def subscriptions(body: Mapping[str, Any], user_id: str, *, stable: bool) -> dic
     }
 
 
-def extensions(body: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """``extensions`` that are enabled."""
+def extensions(body: Mapping[str, Any], known: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """``extensions`` that are enabled; of those whose names are not ``known`` nothing is expected."""
     given = _object(body, "extensions")
     _check_number(given, MAX_EXTENSIONS, "extensions")
-    objects = {name: _an_object(one, "An extension") for name, one in given.items()}
+    objects = {name: _object(given, name) for name in given if name in known}
     return {name: one for name, one in objects.items() if _flag(one, "enabled")}
 
 

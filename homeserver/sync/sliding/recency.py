@@ -87,17 +87,19 @@ class RecencyList:
 class RecencyWindow(Set[int]):
     """The rooms of a list that are inside some ranges, as they are at the moment."""
 
-    __slots__ = ("_ranges", "_rooms")
+    __slots__ = ("_firsts", "_ranges", "_rooms")
 
     def __init__(self, rooms: RecencyList, ranges: Ranges | None) -> None:
         self._rooms = rooms
         self._ranges = _apart(ranges)
+        self._firsts = [first for first, _ in self._ranges or ()]
 
     def __contains__(self, room_nid: object) -> bool:
         rank = self._rooms.rank(room_nid) if isinstance(room_nid, int) else None
-        if rank is None:
-            return False
-        return self._ranges is None or any(first <= rank <= last for first, last in self._ranges)
+        if rank is None or self._ranges is None:
+            return rank is not None
+        before = bisect.bisect_right(self._firsts, rank)
+        return before > 0 and rank <= self._ranges[before - 1][1]
 
     def __iter__(self) -> Iterator[int]:
         for first, last in self._bounds():

@@ -38,6 +38,8 @@ BUMPS = frozenset(
 )
 _REMEMBERED_MEMBERS = 1000
 _FORM = Form(room_id=False)
+#: COMPAT: matrix-js-sdk looks for events it has already only where a timeline is limited.
+_EXPANDED = {"unstable_expanded_timeline": True, "limited": True}
 
 
 class RoomResults:
@@ -98,7 +100,7 @@ class RoomResults:
             result |= {"invite_state": told, "required_state": [], "timeline": []}
         if reading.is_dm:
             result["is_dm"] = True
-        return result, self._sent(reading, 0, shown_all=False)
+        return result, self._sent(reading, 0, shown_all=True)
 
     async def _turned_down(self, reading: RoomReading) -> tuple[dict[str, Any], SentRoom]:
         """An invite or a knock that came to nothing: how, and no more."""
@@ -111,7 +113,7 @@ class RoomResults:
             result |= {"membership": membership.membership, "stripped_state": told}
         else:
             result |= {"required_state": self._client_events.write_state(own, _FORM), "timeline": []}
-        return result, self._sent(reading, 0, shown_all=False)
+        return result, self._sent(reading, 0, shown_all=True)
 
     async def _from_inside(
         self, reading: RoomReading, joined_since: int
@@ -140,7 +142,7 @@ class RoomResults:
             result["required_state"] += [{"type": type_, "state_key": key} for type_, key in gone]
         result |= await self._timeline(reading, window, anew=known is None or expanded)
         if expanded:
-            result["expanded_timeline" if reading.stable else "unstable_expanded_timeline"] = True
+            result |= {"expanded_timeline": True} if reading.stable else _EXPANDED
         if known is None or known.bump_stamp != sent.bump_stamp:
             result["bump_stamp"] = sent.bump_stamp
         if sent.unread is not None:
@@ -297,7 +299,9 @@ def _is_complete_enough(reading: RoomReading) -> bool:
 def _known(reading: RoomReading, joined_since: int) -> SentRoom | None:
     """What was told of this stay; ``None`` where the room is to be told anew."""
     sent = reading.sent
-    if sent is None or sent.membership != "join" or joined_since > sent.upto:
+    if sent is None or joined_since > sent.upto:
+        return None
+    if sent.membership != "join" and (reading.joined or reading.membership.pos > sent.upto):
         return None
     if sent.upto < reading.room.full_since <= reading.now:
         return None

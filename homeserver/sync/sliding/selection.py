@@ -36,7 +36,7 @@ class View:
         subscribed = {
             rooms.nids[room_id]: config
             for room_id, config in request.subscriptions.items()
-            if room_id in rooms.nids and rooms.position(rooms.nids[room_id])
+            if room_id in rooms.nids and _is_shown(rooms, rooms.nids[room_id])
         }
         return cls(rooms, request.lists, chosen, windows, subscribed)
 
@@ -68,9 +68,7 @@ def to_tell(
     the counts of what is unread may have changed.
     """
     found: dict[int, RoomConfig] = {}
-    for nid in (*_candidates(view, place), *read):
-        if nid in found:
-            continue
+    for nid in {*_candidates(view, place), *read}:
         config = view.config(nid) or _of_departed(view, nid, sent)
         if config is not None and (nid in read or _is_news(view, nid, config, sent.get(nid))):
             found[nid] = config
@@ -96,6 +94,12 @@ def _candidates(view: View, place: Place | None) -> Iterator[int]:
             yield from window.near_the_ends(chosen.changes - seen.changes)
 
 
+def _is_shown(rooms: UserRoomList, nid: int) -> bool:
+    """Whether the user has to do with a room, or had and has not forgotten it."""
+    membership = rooms.membership(nid)
+    return bool(rooms.position(nid)) and not (membership is not None and membership.forgotten)
+
+
 def _of_departed(view: View, nid: int, sent: Mapping[int, SentRoom]) -> RoomConfig | None:
     """A room that was left is told once more to who was told of it, though it is in no list."""
     before = sent.get(nid)
@@ -107,10 +111,10 @@ def _of_departed(view: View, nid: int, sent: Mapping[int, SentRoom]) -> RoomConf
 def _is_news(view: View, nid: int, config: RoomConfig, before: SentRoom | None) -> bool:
     if before is None or view.rooms.position(nid) > before.upto:
         return True
-    if before.membership in _GONE:
-        return False
+    if is_expansion(config, before):
+        return True
     is_dm = view.rooms.ids[nid] in view.rooms.direct
-    return before.is_dm != is_dm or is_expansion(config, before)
+    return before.membership not in _GONE and before.is_dm != is_dm
 
 
 def is_expansion(config: RoomConfig, before: SentRoom) -> bool:

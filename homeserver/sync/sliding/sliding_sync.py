@@ -65,6 +65,8 @@ class SlidingSync:
         self._notifier = notifier
         self._ephemeral = ephemeral
         self._extensions = extensions
+        #: What extensions go by in requests.
+        self.extension_names = frozenset(name for extension in extensions for name in extension.names)
 
     async def wait_and_collect(self, request: SlidingRequest) -> dict[str, Any]:
         """The response: at once when there is something, else when there is or time is over.

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from homeserver.errors import invalid_param
+from homeserver.sync.positions import SyncToken
 from homeserver.sync.sliding.extension import SlidingReading
 from homeserver.sync.sliding.extensions.asked import limit_in, text_in
 from homeserver.users.to_device import ToDevice
@@ -49,6 +50,9 @@ def _position(token: str | None) -> int:
     """What a token stands for; ``M_INVALID_PARAM`` for one that was never given out."""
     if token is None:
         return 0
+    if "_" in token:  # the client followed /sync before, and kept one token for both
+        before = SyncToken.parse(token)
+        return max(before.pos if before.to_device is None else before.to_device, 0)
     if not token.isascii() or not token.isdecimal() or len(token) > _MAX_DIGITS:
         raise invalid_param("'since' of to_device is no token of this server")
     return int(token)
