@@ -16,8 +16,9 @@ from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.visibility import SeenEvent
 from homeserver.search.context import Context, Contexts
 from homeserver.search.documents import KEYS
+from homeserver.search.pages import Criteria, Found, FoundGroup, Hit
 from homeserver.search.paging import GroupKey, NextBatch, Order
-from homeserver.search.search import Criteria, Found, FoundGroup, Hit, Search
+from homeserver.search.search import Search
 from homeserver.storage.events import StoredEvent
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken

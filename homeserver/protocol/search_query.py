@@ -2,9 +2,9 @@
 
 A query is a number of phrases, all of which a text has to have.  What is typed without a space is
 one phrase, and so is what stands in quotation marks; nothing else has a meaning of its own.  The
-words of a phrase follow each other.  A single word is also found in its plural and singular
-(English) and with its article (Arabic), unless it is quoted.  A word with accents is not found
-with others, but without any; one without accents is found with all.
+words of a phrase follow each other.  A single word is also found in its other forms
+(``inflection.py``), unless it is quoted.  A word with accents is not found with others, but without
+any; one without accents is found with all.
 
 Texts are given as ``segmentation.write_words`` writes them.
 """
@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import msgspec
 
+from homeserver.protocol.inflection import Form, Run, forms_of, run_of
 from homeserver.protocol.segmentation import (
     EXACT,
     Token,
@@ -38,25 +39,49 @@ _PHRASE = re.compile(
     '["“„«「『](?P<quoted>[^"”“»」』]*)["”“»」』]|(?P<plain>[^\\s"“”„«»\u3000-\u3004\u3008-\u3020'
     "\uff01-\uff0f\uff1a-\uff1f\uff5b-\uff65]+)"
 )
-_ENGLISH = re.compile("[a-z]{3,}")
-_PLURAL = re.compile("(?:s|x|z|ch|sh)$")
-_ARTICLE = "ال"
+#: Words of a query that are looked for in all their forms.
+_MAX_LOOSE = 6
+#: What French and Italian write together with the next word.
+_ELISION = re.compile(
+    "(?:[cdjlmnst]|qu|jusqu|lorsqu|puisqu|all|dall|dell|nell|sull|un)['’](?=\\w{3})", re.IGNORECASE
+)
 
 
 class Phrase(msgspec.Struct, frozen=True):
-    """Tokens that follow each other; each row of ``forms`` are the words one of them may be."""
+    """Tokens that follow each other; ``forms`` are those of a single word, ``run`` of a single run."""
 
     tokens: tuple[Token, ...]
-    forms: tuple[tuple[str, ...], ...]
+    forms: tuple[Form, ...] = ()
+    run: Run | None = None
 
     @property
     def pattern(self) -> str:
         """A regular expression that finds it in the words of a text."""
+        if self.forms:
+            return f" {_forms_pattern(self.forms)}"
+        if self.run is not None and self.run.endings:
+            return f"{re.escape(self.run.stem)}(?:{'|'.join(self.run.endings)})"
+        if self.run is not None:
+            return run_pattern(self.run.stem)
         last = len(self.tokens) - 1
         return "".join(
-            _pattern(token, forms, is_first=at == 0, is_last=at == last)
-            for at, (token, forms) in enumerate(zip(self.tokens, self.forms, strict=True))
+            _pattern(token, is_first=at == 0, is_last=at == last) for at, token in enumerate(self.tokens)
         )
+
+    @property
+    def terms(self) -> tuple[tuple[str, ...], ...]:
+        """Of each of these groups of terms, a text that has it has one."""
+        if self.forms:
+            return (tuple(dict.fromkeys(form.bare for form in self.forms)),)
+        groups: dict[tuple[str, ...], None] = {}
+        for token in self.tokens:
+            if token.kind != "run":
+                groups[token.bare,] = None
+                continue
+            units = units_of(token.bare if self.run is None else self.run.stem)
+            pairs = ["".join(pair) for pair in pairwise(units)]
+            groups |= dict.fromkeys((term,) for term in pairs or units)
+        return tuple(groups)
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -83,10 +108,12 @@ def parse_query(text: str) -> Query:
     phrases: list[Phrase] = []
     left = MAX_TOKENS
     for found in _PHRASE.finditer(text[:MAX_QUERY_CHARS]):
-        tokens = tokens_of(found["quoted"] or found["plain"] or "")[:left]
+        plain = _ELISION.sub("", found["plain"] or "", count=1)
+        tokens = tokens_of(found["quoted"] or plain)[:left]
         left -= len(tokens)
         if tokens:
-            phrases.append(_phrase(tokens, is_quoted=found["quoted"] is not None))
+            is_loose = found["quoted"] is None and len(phrases) < _MAX_LOOSE
+            phrases.append(_phrase(tokens, is_loose=is_loose))
     phrases = list(dict.fromkeys(phrases))
     patterns = tuple(re.compile(phrase.pattern) for phrase in phrases)
     together = re.compile(" ?".join(p.pattern.removeprefix(" ") for p in patterns)) if phrases[1:] else None
@@ -123,42 +150,30 @@ def highlights_of(query: Query, matches: Iterable[Match], limit: int = 64) -> li
     return list(words)[:limit]
 
 
-def _phrase(tokens: Sequence[Token], *, is_quoted: bool) -> Phrase:
-    loose = len(tokens) == 1 and not is_quoted
-    return Phrase(tuple(tokens), tuple(_forms(token) if loose else (token.bare,) for token in tokens))
+def _phrase(tokens: Sequence[Token], *, is_loose: bool) -> Phrase:
+    if not is_loose or len(tokens) > 1:
+        return Phrase(tuple(tokens))
+    (token,) = tokens
+    if token.kind == "run":
+        return Phrase((token,), run=run_of(token.bare))
+    return Phrase((token,), forms_of(token.exact))
 
 
-def _forms(token: Token) -> tuple[str, ...]:
-    """The words that somebody who looks for a word means too, itself first."""
-    word = token.bare
-    if token.kind != "word" or token.exact != word:
-        return (word,)
-    if _ENGLISH.fullmatch(word):
-        singular = _singular(word)
-        return tuple(dict.fromkeys((word, singular, _plural(singular))))
-    if "\u0620" <= word[0] <= "\u064a":
-        other = word.removeprefix(_ARTICLE) if word.startswith(_ARTICLE) else _ARTICLE + word
-        return (word, other) if len(other) > 2 else (word,)
-    return (word,)
+def _forms_pattern(forms: Iterable[Form]) -> str:
+    """Finds any of some words, after the space before it."""
+    mark = re.escape(EXACT)
+    kinds: dict[str, list[str]] = {f"(?:{mark}[^ ]+)?": [], "": []}
+    for form in forms:
+        word = re.escape(form.bare)
+        if form.exact is None:
+            kinds[f"(?:{mark}[^ ]+)?"].append(word)
+        else:
+            kinds[""].append(word if form.exact == form.bare else f"{word}{mark}{re.escape(form.exact)}")
+    found = "|".join(f"(?:{'|'.join(words)}){after}" for after, words in kinds.items() if words)
+    return f"(?:{found})(?= )"
 
 
-def _singular(word: str) -> str:
-    if len(word) < 4 or word.endswith(("ss", "us", "is", "news")) or not word.endswith("s"):
-        return word
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("sses", "shes", "ches", "xes", "zzes")):
-        return word[:-2]
-    return word[:-1]
-
-
-def _plural(word: str) -> str:
-    if word.endswith("y") and word[-2] not in "aeiou":
-        return word[:-1] + "ies"
-    return word + ("es" if _PLURAL.search(word) else "s")
-
-
-def _pattern(token: Token, forms: Sequence[str], *, is_first: bool, is_last: bool) -> str:
+def _pattern(token: Token, *, is_first: bool, is_last: bool) -> str:
     if token.kind == "run":
         run = run_pattern(token.bare)
         if is_first and is_last:
@@ -166,9 +181,8 @@ def _pattern(token: Token, forms: Sequence[str], *, is_first: bool, is_last: boo
         if is_first:
             return f"{run}(?= )"
         return f" {run}" if is_last else f" {run}(?= )"
-    words = "|".join(map(re.escape, forms))
     if token.exact == token.bare:
-        return f" (?:{words})(?=[ {re.escape(EXACT)}])(?:{re.escape(EXACT)}[^ ]+)?"
+        return f" {_forms_pattern([Form(token.bare, None)])}"
     return f" {re.escape(token.bare)}(?:{re.escape(EXACT + token.exact)})?(?= )"
 
 
@@ -198,13 +212,5 @@ def _written(matched: str) -> list[str]:
 
 def _terms(phrases: Sequence[Phrase]) -> tuple[tuple[str, ...], ...]:
     """The longest terms first: they say most."""
-    groups: dict[tuple[str, ...], None] = {}
-    for phrase in phrases:
-        for token, forms in zip(phrase.tokens, phrase.forms, strict=True):
-            if token.kind != "run":
-                groups[forms] = None
-                continue
-            units = units_of(token.bare)
-            pairs = ["".join(pair) for pair in pairwise(units)]
-            groups |= dict.fromkeys((term,) for term in pairs or units)
+    groups = dict.fromkeys(group for phrase in phrases for group in phrase.terms)
     return tuple(sorted(groups, key=lambda group: -len(group[0]))[:MAX_TERMS])

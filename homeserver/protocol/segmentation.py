@@ -23,8 +23,10 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from homeserver.protocol.chinese import SIMPLIFIED
+
 #: To be raised with every change to what a text is stored as: indexes are then made anew.
-VERSION = 1
+VERSION = 2
 
 #: Longer words are cut; nobody types them.
 MAX_WORD_CHARS = 64
@@ -82,6 +84,7 @@ _FOUND = re.compile(f"(?:[^\\W_](?:[^\\W_]|[{_MARKS}])*)|(?P<symbol>[{_SYMBOLS}]
 _PART = re.compile(
     f"(?P<run>(?![{_MARKS}])[{_UNSPACED}][{_UNSPACED}{_MARKS}]*)|(?:[{_MARKS}]|[^{_UNSPACED}])+"
 )
+_RUN = re.compile(f"[{_UNSPACED}]")
 _UNIT = re.compile(
     f"[{_VOWELS_BEFORE}]?.(?:[{_MARKS}{_VOWELS_AFTER}]|(?<=[{_STACKERS}]).)*",
     re.DOTALL,
@@ -94,8 +97,10 @@ _INVISIBLE = re.compile(
     r"\U0001f3fb-\U0001f3ff\U000e0000-\U000e0fff]"
 )
 
-#: Letters that are written for each other: those of Arabic script, and the dotless i, whose capital is I.
-_ALIKE = str.maketrans({"ى": "ي", "ی": "ي", "ة": "ه", "ہ": "ه", "ک": "ك", "ٱ": "ا", "ı": "i"})
+#: Letters that are written for each other: Chinese ones, those of Arabic script, and the dotless i
+#: (its capital is I).
+_ALIKE = SIMPLIFIED | str.maketrans({"ى": "ي", "ی": "ي", "ة": "ه", "ہ": "ه", "ک": "ك", "ٱ": "ا", "ı": "i"})
+_HAS_ALIKE = re.compile("[ı\u0600-\u06ff\u4e00-\u9fff]")
 #: Letters with accents that Unicode does not take apart.
 _PLAIN = str.maketrans(
     {
@@ -109,7 +114,21 @@ _HEBREW_MARKS = frozenset(map(chr, range(0x591, 0x5C8)))
 #: й, ў and ї are letters; ё and the stress marks of Cyrillic are not.
 _CYRILLIC_LETTERS = frozenset(("и\u0306", "у\u0306", "і\u0308"))
 
-_DIGIT = re.compile(r"[^\W\d_]|[0-9]|(?P<digit>\d)")
+_DEVANAGARI = re.compile("[\u0900-\u097f]")
+#: Hindi: the dots that stand for sounds of other languages, and the two signs for nasal vowels.
+_HINDI = {0x093C: None, 0x0901: "\u0902"}
+#: The nasal before a consonant of its row, which may as well be written as a sign.
+_NASAL = re.compile("ङ्(?=[क-घ])|ञ्(?=[च-झ])|ण्(?=[ट-ढ])|न्(?=[त-ध])|म्(?=[प-भ])")
+#: Vietnamese: the tone of a final oa, oe or uy may stand on either letter.
+_TONES = re.compile("[òóỏõọ][ae](?!\\w)|[ùúủũụ]y(?!\\w)")
+_TONED = {
+    **{first + "a": f"o{last}" for first, last in zip("òóỏõọ", "àáảãạ", strict=True)},
+    **{first + "e": f"o{last}" for first, last in zip("òóỏõọ", "èéẻẽẹ", strict=True)},
+    **{first + "y": f"u{last}" for first, last in zip("ùúủũụ", "ỳýỷỹỵ", strict=True)},
+}
+
+#: Digits of other scripts.
+_DIGIT = re.compile(r"[^\D0-9]")
 
 
 def tokens_of(text: str) -> list[Token]:
@@ -118,9 +137,15 @@ def tokens_of(text: str) -> list[Token]:
         words = (word[:MAX_WORD_CHARS] for word in _ASCII_WORD.findall(text.lower()))
         return [Token("word", word, word) for word in words]
     tokens: list[Token] = []
-    for found in _FOUND.finditer(folded(text)):
+    text = folded(text)
+    has_runs = _RUN.search(text) is not None
+    for found in _FOUND.finditer(text):
         if found.lastgroup == "symbol":
             tokens.append(Token("symbol", found[0], found[0]))
+            continue
+        if not has_runs:
+            exact = found[0][:MAX_WORD_CHARS]
+            tokens.append(Token("word", bare(exact), exact))
             continue
         for part in _PART.finditer(found[0]):
             if part.lastgroup == "run":
@@ -134,9 +159,18 @@ def tokens_of(text: str) -> list[Token]:
 def folded(text: str) -> str:
     """A text in the exact form of its words."""
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).translate(_ALIKE)
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    if _HAS_ALIKE.search(text):
+        text = text.translate(_ALIKE)
+    if _DEVANAGARI.search(text):
+        text = _NASAL.sub("\u0902", text.translate(_HINDI))
+    text = _TONES.sub(_tone_last, text)
     text = text.replace("i\u0307", "i")
     return _DIGIT.sub(_ascii_digit, text) if not text.isascii() else text
+
+
+def _tone_last(match: re.Match[str]) -> str:
+    return _TONED[match[0]]
 
 
 @lru_cache(maxsize=1 << 15)
@@ -166,7 +200,7 @@ def _is_optional(mark: str, base: str) -> bool:
 
 
 def _ascii_digit(match: re.Match[str]) -> str:
-    return str(unicodedata.decimal(match[0])) if match["digit"] else match[0]
+    return str(unicodedata.decimal(match[0]))
 
 
 def units_of(run: str) -> list[str]:

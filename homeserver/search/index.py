@@ -43,7 +43,7 @@ _MAX_PENDING = 5_000
 #: Positions that are read at once: as many events, and fewer where other things happened.
 _WINDOW = _AT_ONCE << 16
 #: How long news gather, and what failed is left alone, in seconds.
-_GATHER_S = 1.0
+_GATHER_S = 2.0
 _RETRY_S = 5.0
 #: Others have so many times the time of a step for themselves after it: while people send, and while not.
 _SHARE_BUSY = 9

@@ -1,7 +1,8 @@
 """Where a page of results ended, as an opaque string.
 
-It holds the newest event the search has looked at, so that what is sent between two pages changes
-nothing, and the place of the last result in the order.
+It holds the newest event the search looks at, so that what is sent between two pages changes
+nothing, and the place of the last result in the order.  Where there is more than is looked at at
+once, the next older part begins at its first place.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class NextBatch(msgspec.Struct, frozen=True, array_like=True):
     upto: int
     after: Place
     group: Group | None = None
+    #: Results that were counted on the way to ``upto``.
+    passed: int = 0
 
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
@@ -60,13 +63,18 @@ class NextBatch(msgspec.Struct, frozen=True, array_like=True):
             batch = _decode(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
         except (ValueError, binascii.Error, msgspec.MsgspecError):
             raise invalid_param("Unknown next_batch") from None
-        numbers = (batch.upto, batch.after.first, batch.after.second, batch.after.third)
-        if batch.order != order or any(abs(number) > _MAX_NUMBER for number in numbers):
+        numbers = (batch.upto, batch.passed, batch.after.first, batch.after.second, batch.after.third)
+        if batch.order != order or any(abs(number) > _MAX_NUMBER for number in numbers) or batch.passed < 0:
             raise invalid_param("Unknown next_batch")
         return batch
 
 
 _decode = msgspec.json.Decoder(NextBatch).decode
+
+
+def first_batch(order: Order, upto: int, group: Group | None = None, passed: int = 0) -> NextBatch:
+    """All up to an event."""
+    return NextBatch(order, upto, Place(_MAX_NUMBER, _MAX_NUMBER, _MAX_NUMBER), group, passed)
 
 
 def place_of(order: Order, score: int, ts: int, nid: int) -> Place:

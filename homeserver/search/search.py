@@ -14,14 +14,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from homeserver.protocol.filters import RoomEventFilter
-from homeserver.protocol.search_query import Match, Query, highlights_of, match, parse_query
+from homeserver.protocol.search_query import Match, Query, match, parse_query
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.visibility import SeenEvent, Visibility
 from homeserver.search.documents import TYPES, field_of, field_term, room_term
 from homeserver.search.index import SearchIndex
-from homeserver.search.paging import Group, GroupKey, NextBatch, Order, Place, place_of
+from homeserver.search.pages import Criteria, Found, Hit, Pages, Window
+from homeserver.search.paging import Order, first_batch, place_of
 from homeserver.storage import events as event_storage
 from homeserver.storage import rooms as room_storage
 from homeserver.storage import search as storage
@@ -29,7 +30,7 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.search import Candidate, Wanted
 
-#: Texts that are compared with a query, the newest of those that may fit.
+#: Texts that are compared with a query at once, the newest of those that may fit: a window.
 MAX_CANDIDATES = 2_000
 #: With more rooms than that they are not looked up in the index, but sorted out of what it finds.
 _MAX_ROOM_TERMS = 50
@@ -37,49 +38,6 @@ _MAX_ROOM_TERMS = 50
 _PATIENCE_S = 10.0
 #: Texts compared, or events read, before others get their turn.
 _AT_ONCE = 100
-
-
-class Criteria(msgspec.Struct, frozen=True):
-    """What a client looks for."""
-
-    text: str
-    fields: frozenset[int]
-    filter: RoomEventFilter
-    order: Order
-    limit: int
-    groups: tuple[GroupKey, ...] = ()
-    after: NextBatch | None = None
-
-
-class Hit(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """An event that was found."""
-
-    room: Room
-    seen: SeenEvent
-    match: Match
-    place: Place
-
-    def group(self, key: GroupKey) -> str:
-        """The group it belongs to."""
-        return self.room.room_id if key == "room_id" else self.seen.stored.event.sender
-
-
-class FoundGroup(msgspec.Struct, frozen=True):
-    """The results of a page that belong to one group."""
-
-    event_ids: list[str]
-    #: ``None`` where there are no more in this group.
-    next_batch: NextBatch | None
-
-
-class Found(msgspec.Struct, frozen=True):
-    """A page of results."""
-
-    count: int
-    hits: list[Hit]
-    highlights: list[str]
-    groups: dict[GroupKey, dict[str, FoundGroup]]
-    next_batch: NextBatch | None
 
 
 class Search:
@@ -111,28 +69,38 @@ class Search:
         """
         await self._index.catch_up(self._patience)
         query = parse_query(criteria.text)
-        after = criteria.after
-        upto = after.upto if after is not None else await storage.newest(self._db.read)
-        hits: list[Hit] = []
-        if query.phrases and not criteria.filter.allows_nothing:
-            candidates = await self._candidates(user_id, query, criteria, upto)
-            matches = await _matches(query, candidates)
-            hits = await self._visible(user_id, criteria, candidates, matches)
-        hits.sort(key=lambda hit: hit.place, reverse=True)
-        return _page(query, criteria, hits, upto)
+        start = criteria.after or first_batch(criteria.order, await storage.newest(self._db.read))
+        asked = await self._wanted(user_id, query, criteria, start.upto)
+        pages = Pages(criteria, start)
+        while asked is not None and pages.go_on:
+            window = await self._window(user_id, query, criteria, asked)
+            pages.add(window)
+            asked = None if window.below is None else msgspec.structs.replace(asked, upto=window.below)
+        return pages.found(query)
 
-    async def _candidates(self, user_id: str, query: Query, criteria: Criteria, upto: int) -> list[Candidate]:
+    async def _window(self, user_id: str, query: Query, criteria: Criteria, asked: Wanted) -> Window:
+        candidates, below = await storage.candidates(
+            self._db.scan, self._db.engine, asked, self._max_candidates
+        )
+        matches = await _matches(query, candidates)
+        hits = await self._visible(user_id, criteria, candidates, matches)
+        return Window(asked.upto, sorted(hits, key=lambda hit: hit.place, reverse=True), below)
+
+    async def _wanted(self, user_id: str, query: Query, criteria: Criteria, upto: int) -> Wanted | None:
+        """What the index is asked for; ``None`` where nothing can be found."""
         wanted, hashes = criteria.filter, self._index.hashes
+        if not query.phrases or wanted.allows_nothing:
+            return None
         rooms = await self._rooms_of(user_id, wanted)
         fields = sorted(field for field in criteria.fields if wanted.allows_type(TYPES[field]))
         if not rooms or not fields:
-            return []
+            return None
         groups: list[Sequence[str]] = list(query.terms)
         if len(rooms) <= _MAX_ROOM_TERMS:
             groups.append([room_term(room_nid) for room_nid in rooms])
         if len(fields) < len(TYPES):
             groups.append([field_term(field) for field in fields])
-        asked = Wanted(
+        return Wanted(
             terms=[hashes.of(group) for group in groups],
             upto=upto,
             rooms=rooms,
@@ -142,7 +110,6 @@ class Search:
             ignored=sorted(await self._ignored.by(user_id)),
             has_url=wanted.contains_url,
         )
-        return await storage.candidates(self._db.scan, self._db.engine, asked, self._max_candidates)
 
     async def _rooms_of(self, user_id: str, wanted: RoomEventFilter) -> list[int]:
         """The rooms a user is or was in and has not forgotten, as far as they are asked for."""
@@ -215,42 +182,3 @@ def _allows(criteria: Criteria, stored: StoredEvent) -> bool:
 
 def _hit(room: Room, seen: SeenEvent, candidate: Candidate, fits: Match, order: Order) -> Hit:
     return Hit(room, seen, fits, place_of(order, fits.score, candidate.ts, candidate.event_nid))
-
-
-def _page(query: Query, criteria: Criteria, hits: Sequence[Hit], upto: int) -> Found:
-    """The page of hits, given in their order, that was asked for."""
-    after = criteria.after
-    group = after.group if after is not None else None
-    rest = [
-        hit
-        for hit in hits
-        if (after is None or hit.place < after.after)
-        and (group is None or hit.group(group.key) == group.value)
-    ]
-    page = rest[: criteria.limit]
-    # COMPAT: conformance suites want a next_batch with every full page, also with the last one.
-    more = bool(page) and len(page) == criteria.limit
-    return Found(
-        count=len(hits),
-        hits=page,
-        highlights=highlights_of(query, [hit.match for hit in page]),
-        groups={key: _groups(key, criteria.order, page, rest[len(page) :], upto) for key in criteria.groups},
-        next_batch=NextBatch(criteria.order, upto, page[-1].place, group) if more else None,
-    )
-
-
-def _groups(
-    key: GroupKey, order: Order, page: Sequence[Hit], rest: Sequence[Hit], upto: int
-) -> dict[str, FoundGroup]:
-    """The groups of a page, in the order in which their first results come."""
-    members: dict[str, list[Hit]] = {}
-    for hit in page:
-        members.setdefault(hit.group(key), []).append(hit)
-    unfinished = {hit.group(key) for hit in rest}
-    return {
-        value: FoundGroup(
-            [hit.seen.stored.id for hit in group],
-            NextBatch(order, upto, group[-1].place, Group(key, value)) if value in unfinished else None,
-        )
-        for value, group in members.items()
-    }

@@ -203,13 +203,15 @@ async def newest(r: Reader) -> int:
 
 async def candidates(
     r: Reader, engine: Literal["sqlite", "postgres"], wanted: Wanted, limit: int
-) -> list[Candidate]:
+) -> tuple[list[Candidate], int | None]:
     """The documents with the largest ``event_nid`` of those asked for, the largest first.
 
-    Of documents with very common terms only the newest are looked at.
+    Of documents with very common terms only the newest are looked at.  Where there may be more,
+    the ``event_nid`` up to which they are comes with them.
     """
     by_terms = _BY_TERMS[engine]
-    args: list[Any] = [*by_terms.arguments(wanted.terms), wanted.upto]
+    found_by = [*by_terms.arguments(wanted.terms), wanted.upto]
+    args: list[Any] = [*found_by]
     conditions = []
 
     def condition(text: str, values: Sequence[int] | Sequence[str]) -> None:
@@ -234,7 +236,13 @@ async def candidates(
             WHERE {" AND ".join(conditions)} ORDER BY d.event_nid DESC LIMIT {limit:d}""",
         *args,
     )
-    return [_candidate(row) for row in rows]
+    found = [_candidate(row) for row in rows]
+    if len(found) == limit:
+        return found, found[-1].event_nid - 1
+    last = await r.fetch_value(
+        f"{by_terms.query(wanted.terms)} LIMIT 1 OFFSET {_MAX_BY_TERMS - 1:d}", *found_by
+    )
+    return found, None if last is None else last - 1
 
 
 def _candidate(row: Row) -> Candidate:

@@ -154,7 +154,7 @@ FOUND = [
     ("میخوانم", "fa"),
     ("שלום", "he"),
     ("שָׁלוֹם", "he"),
-    ("ספרים", ""),
+    ("ספרים", "he"),
     # Indic scripts: vowel signs make the word.
     ("किताब", "hi"),
     ("काम", "hi"),
@@ -181,7 +181,7 @@ FOUND = [
     ('"', ""),
     ("' OR 1=1 --", ""),
     ("budget & !nobody:*", ""),
-    ("meet*", ""),
+    ("meet*", "en mix"),
     ("terms:budget", ""),
     ("NEAR(budget anna)", ""),
 ]

@@ -259,3 +259,56 @@ async def test_encrypted_messages_are_not_found(library: Library) -> None:
     secret = {"algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "quince", "body": "quince"}
     await room.send_event(ALICE, "m.room.encrypted", secret)
     assert (await library.search(ALICE, "quince"))["count"] == 0
+
+
+@pytest.mark.parametrize("order", ["rank", "recent"])
+async def test_pages_go_on_below_what_is_looked_at_at_once(
+    library: Library, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Of a common word older hits can be reached too, in several windows, each of them once."""
+    assert library.server.sync_server.searching is not None
+    monkeypatch.setattr(library.server.sync_server.searching.search, "_max_candidates", 4)
+    rooms = [await library.room(ALICE, BOB), await library.room(BOB)]
+    sent = []
+    for number in range(40):
+        both = number % 8 < 4
+        event = await rooms[both].send(BOB, f"lime {number}")
+        sent += [] if both else [event.id]
+    await rooms[1].join(ALICE)
+    await rooms[1].set_state(BOB, "m.room.history_visibility", {"history_visibility": "joined"})
+    wanted = {"order_by": order, "groupings": {"group_by": [{"key": "room_id"}]}}
+    pages, batch, groups = [], None, []
+    while True:
+        found = await library.search(ALICE, "lime", batch=batch, filter={"limit": 3}, **wanted)
+        pages += ids(found)
+        groups.append(found["groups"]["room_id"].get(rooms[0].room_id))
+        if (batch := found.get("next_batch")) is None:
+            break
+    assert len(pages) == len({*pages}) == found["count"] == 40
+    assert order == "rank" or [one for one in pages if one in sent] == sent[::-1]
+    first = next(group for group in groups if group is not None)
+    in_group, batch = [*first["results"]], first.get("next_batch")
+    while batch is not None:
+        found = await library.search(ALICE, "lime", batch=batch, filter={"limit": 3}, **wanted)
+        in_group += ids(found)
+        batch = found.get("next_batch")
+    assert sorted(in_group) == sorted(sent)
+
+
+async def test_pages_go_on_where_the_index_ends_for_very_common_words(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the newest documents with a word are all in rooms of others."""
+    monkeypatch.setattr("homeserver.storage.search._MAX_BY_TERMS", 5)
+    monkeypatch.setattr("homeserver.search.search._MAX_ROOM_TERMS", 0)
+    mine, others = await library.room(ALICE), await library.room(BOB)
+    sent = [(await mine.send(ALICE, f"lime {number}")).id for number in range(3)]
+    for number in range(40):
+        await others.send(BOB, f"lime {number}")
+    pages, batch = [], None
+    while True:
+        found = await library.search(ALICE, "lime", batch=batch)
+        pages += ids(found)
+        if (batch := found.get("next_batch")) is None:
+            break
+    assert pages == sent[::-1]
