@@ -103,12 +103,14 @@ async def test_each_is_sent_once_or_cancelled(sqlite_template: Path, steps: list
     with tempfile.TemporaryDirectory() as folder:
         db = await open_database(str(shutil.copy(sqlite_template, folder)))
         try:
-            await _play(db, steps)
+            sent = await _play(db, steps)
         finally:
             await db.close()
+    assert len(sent) == len(set(sent))
 
 
-async def _play(db: Database, steps: list[tuple[str, int]]) -> None:
+async def _play(db: Database, steps: list[tuple[str, int]]) -> list[int]:
+    """Do the steps, comparing with the model after each; what was sent in the end."""
     story, model = Story(db), Model()
     await story.start()
     room_id = (await story.world.public_room(story.world.user("alice"))).room_id
@@ -131,4 +133,4 @@ async def _play(db: Database, steps: list[tuple[str, int]]) -> None:
         assert {one.delay_id for one in waiting} == {story.ids[number] for number in model.due}
         # One reader's view of what is due next is never later than it.
         assert all(one.due_at > story.world.clock.now_ms() for one in waiting)
-    assert len(model.sent) == len(set(model.sent))
+    return model.sent

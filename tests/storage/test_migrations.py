@@ -80,7 +80,9 @@ async def test_a_better_comment_is_no_change(empty_database_url: str, schema: Pa
     await (await open_database(empty_database_url, schema)).close()
 
     (schema / "0001_people.sql").write_text(FIRST.replace("a number; no more", "its number") + "\n\n")
-    await (await open_database(empty_database_url, schema)).close()
+    db = await open_database(empty_database_url, schema)
+    assert await db.read.fetch("SELECT name FROM people") == []
+    await db.close()
 
 
 async def test_a_migration_that_comes_too_late_is_refused(empty_database_url: str, schema: Path) -> None:
