@@ -92,6 +92,7 @@ class Follow:
         deadline, quiet_until = loop.time() + lifetime, loop.time() + pause
         keys: object = None
         for is_first in itertools.chain((True,), itertools.repeat(False)):
+            await let_senders_be_answered()
             response, has_news = await self._collect(request)
             had, keys = keys, [response[name] for name in _KEY_COUNTS]
             is_asked_for = is_first and (request.since is None or request.full_state)
@@ -111,5 +112,4 @@ class Follow:
                 quiet_until = loop.time() + pause
             if self._notifier.closing or loop.time() >= deadline:
                 return
-            await let_senders_be_answered()
             waiter.reset((await self._memberships.of(request.user_id)).joined)

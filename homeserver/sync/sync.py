@@ -134,12 +134,12 @@ class Sync:
         rooms = await self._memberships.of(request.user_id)
         with self._watches.watching(request.user_id, rooms.joined) as waiter:
             while True:
+                await let_senders_be_answered()
                 response, has_news = await self.collect(request)
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or self._notifier.closing:
                     return response
-                if await waiter.wait(remaining):
-                    await let_senders_be_answered()
+                await waiter.wait(remaining)
                 waiter.reset((await self._memberships.of(request.user_id)).joined)
 
     async def collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:

@@ -60,13 +60,16 @@ async def read_to_the_end(connection: socket.socket) -> bytes:
     return received
 
 
-async def send_until_closed(room: LiveRoom, transport: str) -> None:
-    """Send large messages until the stream of the one who does not read is given up."""
+async def send_until_closed(room: LiveRoom, transport: str) -> int:
+    """Send large messages until the stream of the one who does not read is given up; their bytes."""
     open_streams = room.server.settings.live.by_transport
     await until(lambda: open_streams[transport] == 1, "the stream is open")
     async with asyncio.timeout(60):
+        sent = 0
         while open_streams[transport]:
             await room.send("x" * EVENT_BYTES)
+            sent += EVENT_BYTES
+    return sent
 
 
 HEADS = {
@@ -87,14 +90,15 @@ async def test_who_reads_too_slowly_is_let_go_at_little_cost_and_comes_back(
     connection = await open_and_read_nothing(room.server, HEADS[transport].format(path=V3, query=query))
     tracemalloc.start()
     try:
-        await send_until_closed(room, transport)
+        sent = await send_until_closed(room, transport)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     await room.send("the last")
     received = await read_to_the_end(connection)
 
-    assert peak < 40_000_000
+    # The room's newest events are kept in any case; a queue for the reader would hold them once more.
+    assert peak < 1.6 * sent
     if transport == "web_socket":
         reason = b"reads too slowly"
         assert received.endswith(bytes((0x88, 2 + len(reason))) + struct.pack("!H", 4408) + reason)

@@ -135,7 +135,8 @@ class SlidingSync:
         now = SyncToken(self._notifier.position, self._ephemeral.last)
         memberships = await self._memberships.at(request.user_id, now.pos)
         rooms = listened.rooms
-        listened.watch.follow(memberships.joined)
+        # What waits as this user elsewhere may know of newer rooms, and listens with the same ear.
+        listened.watch.follow((await self._memberships.of(request.user_id)).joined)
         await rooms.bring_up_to(now.pos, memberships)
         ignored = await self._ignored.by(request.user_id)
         chosen = {name: await rooms.chosen(one.filters) for name, one in request.lists.items()}

@@ -190,7 +190,9 @@ export class Town {
         for (const guest of guests) await guest.client.joinRoom(roomId);
         for (const person of [owner, ...guests]) {
             const room = await person.room(roomId);
-            await until(`${person.id} sees all in ${roomId}`, () => room.getJoinedMemberCount() === guests.length + 1);
+            // By their events: what is said before these have come stands before them in the library's timeline.
+            const isHere = (other) => room.getMember(other.id)?.membership === "join";
+            await until(`${person.id} sees all in ${roomId}`, () => [owner, ...guests].every(isHere));
         }
         return roomId;
     }
