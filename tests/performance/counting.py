@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Generic, TypeVar
 
 from homeserver.storage.database import Database
@@ -84,22 +84,18 @@ class _Counting(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         steps: Any = self._work.__await__()
-        take, value = next, ()
+        resume: Callable[[], Any] = partial(next, steps)
         while True:
             try:
-                waits_for = take(steps, *value)
+                waits_for = resume()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             self.times += 1
             try:
                 yield waits_for
-                take, value = next, ()
+                resume = partial(next, steps)
             except BaseException as error:
-                take, value = _throw, (error,)
-
-
-def _throw(steps: Any, error: BaseException) -> Any:
-    return steps.throw(error)
+                resume = partial(steps.throw, error)
 
 
 @contextmanager
