@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from homeserver.errors import MatrixError
 
-_MAX_FIELDS: Final = 20
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-_TEMPLATES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_MAX_FIELDS: Final = 20
 
 
 def page(
@@ -42,7 +37,7 @@ def page(
     the redirects that follow, too.
     """
     nonce = secrets.token_urlsafe(16)
-    html = _TEMPLATES.get_template(template).render({**values, "nonce": nonce})
+    html = _templates().get_template(template).render({**values, "nonce": nonce})
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}' 'strict-dynamic'; style-src 'nonce-{nonce}';"
         " base-uri 'none'; frame-ancestors 'none'"
@@ -62,6 +57,20 @@ def page(
         "Cache-Control": "no-store",
     }
     return web.Response(text=html, status=status, content_type="text/html", headers=headers)
+
+
+@cache
+def _templates() -> Environment:
+    # Loaded for the first page: most servers never show one.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def refusal_page(error: MatrixError) -> web.Response:

@@ -340,8 +340,4 @@ def _addresses(settings: Settings) -> AddressPolicy:
 
 
 def _outbound_tls(settings: Settings) -> ssl.SSLContext:
-    context = tls_context(settings.ca_file)
-    if not settings.verify_certificates:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return tls_context(settings.ca_file, verifies=settings.verify_certificates)

@@ -1,110 +1,56 @@
-"""The ``inglenook`` command: makes a server, runs it, checks its configuration.
+"""The ``inglenook`` command: what a process does before it knows whether it is a server.
 
-Commands say on standard output what they did and on standard error what went
-wrong, in sentences, with exit status 1.  Passwords made here are shown on standard
-output once and never logged.  The commands for accounts are in ``cli_users.py``.
+A server runs for months, so ``run --config FILE`` as a service manager writes it comes to the
+server without passing through what the other commands load for the person at a terminal
+(``cli_commands.py``); nor does it load what libraries take along only where it is installed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from importlib.metadata import version as version_of
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_command
-from homeserver.cli_reports import reports
-from homeserver.cli_users import introduce_first_admin, users
-from homeserver.config import Config, ConfigErrors, describe_listener
-from homeserver.log import configure_logging
-from homeserver.new_server import CONFIG_FILE, KEY_FILE, write_config, write_new_server, write_signing_key
+from homeserver.cli_output import fail, load_or_fail
 from homeserver.storage.errors import StorageError
 
-# Tracebacks with local variables would show secrets.
-app = typer.Typer(
-    help="Inglenook, a Matrix homeserver.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(users, name="user")
-app.add_typer(reports, name="reports")
+if TYPE_CHECKING:
+    from homeserver.config import Config
 
-SQLITE_FILE = "inglenook.db"
-
-Folder = Annotated[Path, typer.Argument(help="The folder for the configuration, the key and the data.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen at, on 127.0.0.1.")]
+#: COMPAT: structlog, which takes these along to colour tracebacks and for threads it does not run in.
+_NEVER_USED = ("rich", "greenlet")
 
 
 def main() -> None:
     """Run the command that the process was started with."""
+    path = plain_run(sys.argv[1:])
+    if path is not None:
+        run_server(load_or_fail(path))
+        return
+    from homeserver.cli_commands import app  # noqa: PLC0415  so that a server does not load it
+
     app()
 
 
-@app.command()
-def init(
-    folder: Folder,
-    server_name: Annotated[str, typer.Option(help="The name in user ids, such as example.org.")],
-    port: Port = 8008,
-    database: Annotated[
-        str, typer.Option(help="A path, or postgresql://USER:PASSWORD@HOST/DATABASE.")
-    ] = SQLITE_FILE,
-) -> None:
-    """Write a configuration and a signing key for a new server."""
-    try:
-        path = write_new_server(folder, server_name=server_name, port=port, database=database)
-    except ConfigErrors as errors:
-        fail(*(f"{mistake.key} {mistake.message}" for mistake in errors.mistakes))
-    except OSError as error:
-        fail(str(error))
-    say(f"Wrote {path} and {path.with_name(KEY_FILE)}.")
-    say(f"Create the first account:  {this_command()} user create --config {path} --admin NAME")
-    say(f"Start the server:          {this_command()} run --config {path}")
-
-
-@app.command()
-def check(config: ConfigOption) -> None:
-    """Report every mistake in a configuration file."""
-    load_or_fail(config)
-    say(f"{config} is fine.")
-
-
-@app.command()
-def run(config: ConfigOption) -> None:
-    """Start the server."""
-    run_server(load_or_fail(config))
-
-
-@app.command()
-def quickstart(folder: Folder, port: Port = 8008) -> None:
-    """Start a server to try things out, made on the first start: open registration, and an admin account."""
-    path, key_path = folder / CONFIG_FILE, folder / KEY_FILE
-    try:
-        if not key_path.exists():
-            write_signing_key(key_path)
-        if not path.exists():
-            write_config(path, server_name="localhost", port=port, database=SQLITE_FILE, registration="open")
-    except (ConfigErrors, OSError) as error:
-        fail(str(error))
-    config = load_or_fail(path)
-    introduce_first_admin(config, path)
-    for listener in config.listeners:
-        say(f"Starting Inglenook at {describe_listener(listener)}")
-    run_server(config)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    say(f"Inglenook {version_of('inglenook')}")
+def plain_run(arguments: Sequence[str]) -> Path | None:
+    """The configuration file, where the arguments are ``run`` and nothing but that file."""
+    match arguments:
+        case ["run", "--config" | "-c", path]:
+            return Path(path)
+        case ["run", option] if option.startswith("--config="):
+            return Path(option.removeprefix("--config="))
+    return None
 
 
 def run_server(config: Config) -> None:
     """Serve until told to stop; uvloop's event loop where there is one."""
-    from homeserver.main import serve  # noqa: PLC0415  so that other commands do not load all of the server
+    with _left_out(_NEVER_USED):
+        # Loaded only now, so that other commands do not load all of the server.
+        from homeserver.log import configure_logging  # noqa: PLC0415
+    from homeserver.main import serve  # noqa: PLC0415
 
     configure_logging(config.log.level, config.log.format)
     try:
@@ -113,7 +59,7 @@ def run_server(config: Config) -> None:
     except (StorageError, OSError) as error:
         fail(f"the server cannot run: {error}")
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise SystemExit(130) from None
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -123,3 +69,15 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
+
+
+@contextmanager
+def _left_out(names: Sequence[str]) -> Iterator[None]:
+    """Meanwhile these packages seem not to be installed, unless they are loaded already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # documented: None is "not found"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

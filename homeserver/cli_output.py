@@ -6,26 +6,21 @@ import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
-
-import typer
-from rich.console import Console
+from typing import NoReturn
 
 from homeserver.config import Config, ConfigErrors, load_config
 from homeserver.protocol.signing import parse_signing_key_file
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-
 
 def say(*lines: str) -> None:
     """Print lines as they are on standard output, at once: another program may be reading."""
-    Console().print(*lines, sep="\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
+    print(*lines, sep="\n", flush=True)
 
 
 def fail(*lines: str) -> NoReturn:
     """Print lines on standard error and end with exit status 1."""
-    Console(stderr=True).print(*lines, sep="\n", markup=False, highlight=False, emoji=False, soft_wrap=True)
-    raise typer.Exit(1)
+    print(*lines, sep="\n", file=sys.stderr, flush=True)
+    raise SystemExit(1)
 
 
 def this_command() -> str:

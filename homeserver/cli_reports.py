@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from homeserver.cli_output import ConfigOption, fail, load_or_fail, say
+from homeserver.cli_options import ConfigOption
+from homeserver.cli_output import fail, load_or_fail, say
 from homeserver.cli_users import with_database
 from homeserver.storage import events as event_storage
 from homeserver.storage import reports as report_storage

@@ -19,7 +19,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from homeserver.cli_output import ConfigOption, fail, load_or_fail, say, this_command
+from homeserver.cli_options import ConfigOption
+from homeserver.cli_output import fail, load_or_fail, say, this_command
 from homeserver.clock import SystemClock
 from homeserver.config import Config
 from homeserver.errors import MatrixError, not_found

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
@@ -41,11 +42,19 @@ _MAX_CONTAINERS: Final = 10_000
 _MAX_VALUES: Final = 50_000
 
 
-def tls_context(extra_ca_file: Path | None = None) -> ssl.SSLContext:
-    """Verifies certificates against the system's authorities, and those in ``extra_ca_file``."""
+@cache
+def tls_context(extra_ca_file: Path | None = None, *, verifies: bool = True) -> ssl.SSLContext:
+    """Verifies certificates against the system's authorities, and those in ``extra_ca_file``.
+
+    One for all who ask alike, not to be changed by them: the system's authorities fill a MiB
+    and take a tenth of a second to read.
+    """
     context = ssl.create_default_context()
     if extra_ca_file is not None:
         context.load_verify_locations(cafile=extra_ca_file)
+    if not verifies:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from homeserver.config.login import Sso as Settings
 from homeserver.core import Core
 from homeserver.people import People
 from homeserver.sso.accounts import SsoAccounts
-from homeserver.sso.provider import Provider, Web
 from homeserver.sso.seals import Seals
 from homeserver.sso.sign_on import SingleSignOn, SsoStage
 from homeserver.users.confirmation import SSO
+
+if TYPE_CHECKING:
+    from homeserver.sso.provider import Web
 
 CALLBACK = "/_inglenook/sso/oidc/callback"
 
@@ -25,6 +29,9 @@ def wire_single_sign_on(
     """Wire it, if there are providers; ``base_url`` is where browsers reach this server."""
     if not settings.providers:
         return None
+    # Takes along a cryptography library of nine MiB, which without providers nothing needs.
+    from homeserver.sso.provider import Provider  # noqa: PLC0415
+
     people.interactive_auth.stages[SSO] = SsoStage()
     return SingleSignOn(
         providers=[

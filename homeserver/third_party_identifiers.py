@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from homeserver.config import Config
 from homeserver.core import Core
 from homeserver.egress import WaysOut
-from homeserver.email.mailer import Mailer
 from homeserver.people import People
 from homeserver.users.address_validation import AddressValidation, Mail, ValidationRules
 from homeserver.users.identity_servers import IdentityBindings, IdentityServers, Sign
@@ -22,6 +22,9 @@ from homeserver.users.registration import (
 )
 from homeserver.users.registration_stages import EmailStage, Policy, RecaptchaStage, TermsStage
 from homeserver.users.third_party_ids import ThirdPartyIds
+
+if TYPE_CHECKING:
+    from homeserver.email.mailer import Mailer
 
 _HOUR_MS = 3_600_000
 
@@ -88,6 +91,8 @@ def wire_identifiers(
         )
     mailer, validation = None, None
     if config.email.smtp_host is not None:
+        from homeserver.email.mailer import Mailer  # noqa: PLC0415  for what it loads only to send mail
+
         mailer = Mailer(config.email, core.clock, config.server_name)
         validation = wire_validation(core, config, mailer, check_attempt)
         stages[EMAIL_IDENTITY] = EmailStage(validation, ids)

@@ -18,7 +18,7 @@ import structlog
 import trustme
 from typer.testing import CliRunner, Result
 
-from homeserver.cli import app
+from homeserver.cli_commands import app
 from homeserver.cli_users import accounts_of
 from homeserver.config import Config, load_config
 from homeserver.errors import MatrixError

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from homeserver.cli import app
+from homeserver.cli_commands import app
 from homeserver.config import load_config
 from homeserver.storage import open_database, reports
 from homeserver.storage.reports import Report

@@ -25,7 +25,7 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from homeserver.clock import Clock
 from homeserver.config.email import Email as Settings
-from homeserver.errors import MatrixError
+from homeserver.email.failure import EmailNotSent
 from homeserver.protocol.third_party_ids import canonical_email
 
 _log = structlog.get_logger()
@@ -37,18 +37,6 @@ _MAX_HEADER: Final = 2_000
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 #: From here on a mail server that refuses will not change its mind.
 _PERMANENT: Final = 500
-
-
-class EmailNotSent(MatrixError):
-    """The mail server did not take a message: 502 ``M_EMAIL_SEND_ERROR``.
-
-    ``permanent`` when sending it again would not help; ``reason`` is not for clients.
-    """
-
-    def __init__(self, reason: str, *, permanent: bool) -> None:
-        super().__init__(502, "M_EMAIL_SEND_ERROR", "The email could not be sent")
-        self.reason = reason
-        self.permanent = permanent
 
 
 class Mailer:

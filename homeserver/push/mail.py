@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from homeserver.clock import Clock
-from homeserver.email.mailer import EmailNotSent
+from homeserver.email.failure import EmailNotSent
 from homeserver.push.digest import digest, subject
 from homeserver.push.gateway import Advances, PusherRejected, PushFailed
 from homeserver.push.line import Line, Work

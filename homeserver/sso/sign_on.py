@@ -15,7 +15,7 @@ import hmac
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
@@ -23,12 +23,14 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError
 from homeserver.sso.accounts import SsoAccounts
 from homeserver.sso.failure import SignOnFailed
-from homeserver.sso.provider import Provider
 from homeserver.sso.redirects import check_redirect, is_trusted, with_login_token
 from homeserver.sso.seals import Attempt, Goal, Question, Seals
 from homeserver.users.confirmation import SSO, Confirmation
 from homeserver.users.interactive_auth import InteractiveAuth, Operation
 from homeserver.users.login_tokens import LoginTokens
+
+if TYPE_CHECKING:
+    from homeserver.sso.provider import Provider
 
 _log = structlog.get_logger()
 

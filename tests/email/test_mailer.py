@@ -11,7 +11,8 @@ import trustme
 
 from homeserver.clock import FakeClock
 from homeserver.config.email import Email as Settings
-from homeserver.email.mailer import EmailNotSent, Mailer
+from homeserver.email.failure import EmailNotSent
+from homeserver.email.mailer import Mailer
 from tests.email.mail_server import PASSWORD, USER, MailServer, mail_server, text_of
 
 LINK = "https://a.org/confirm?x=1&y=2"
