@@ -141,7 +141,8 @@ def wire_client_api(
     identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
     calls = calls or wire_calls(core, actions, reading)
-    delayed = DelayedEventsApi(calls.delayed, Transactions(core.db, core.clock))
+    transactions = Transactions(core.db, core.clock)
+    delayed = DelayedEventsApi(calls.delayed, transactions)
     services = application_services.services
     parameters = SyncParameters(core.db)
     streaming = Streaming(parameters, reading.follow, settings.live, settings.origins)
@@ -170,7 +171,7 @@ def wire_client_api(
         rooms=_rooms(core, actions, services),
         directory=DirectoryApi(actions.directory, services),
         membership=MembershipApi(actions.membership, actions.directory, actions.address_invites),
-        send=SendApi(calls.submit, Transactions(core.db, core.clock), delayed),
+        send=SendApi(calls.submit, transactions, delayed),
         delayed_events=delayed,
         messages=_messages(core, reading),
         ephemeral=EphemeralApi(ephemeral.typing, ephemeral.receipts, ephemeral.presence),

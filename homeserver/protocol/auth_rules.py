@@ -232,7 +232,7 @@ def _check_room_id(event: Event, create: Event | None) -> None:
 
 def _check_federates(event: Event, create: Event) -> None:
     """Rule 4."""
-    if content_of(create).get("m.federate") is False and _domain(event.sender) != _domain(create.sender):
+    if _domain(event.sender) != _domain(create.sender) and content_of(create).get("m.federate") is False:
         raise NotAllowed("The room does not take events from other servers.")
 
 

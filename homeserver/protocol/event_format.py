@@ -51,36 +51,71 @@ def parse_event(json: bytes | dict[str, Any], rules: RoomVersion, *, event_id: s
     Raises ``InvalidEvent`` and nothing else.
     """
     pdu = _pdu(json)
+    check_form(pdu, rules)
+    _check_hashes_and_signatures(pdu)
+    encoded = encode_pdu(pdu, rules)
+    return event_of(pdu, rules, _event_id(pdu, rules, event_id), encoded)
+
+
+def check_form(pdu: dict[str, Any], rules: RoomVersion) -> None:
+    """The checks of single fields, hashes and signatures apart; raises ``InvalidEvent``."""
     largest_int = _MAX_INT_SINCE_V6 if rules.strict_canonical_json else _MAX_INT_BEFORE_V6
     event_type = _short_string(pdu, "type")
-    state_key = _short_string(pdu, "state_key") if "state_key" in pdu else None
+    if "state_key" in pdu:
+        _short_string(pdu, "state_key")
     sender = pdu.get("sender")
     if not isinstance(sender, str) or not is_user_id(sender):
         raise InvalidEvent("sender is not a user ID")
-    content = pdu.get("content")
-    if not isinstance(content, dict):
+    if not isinstance(pdu.get("content"), dict):
         raise InvalidEvent("content is not an object")
-    _check_hashes_and_signatures(pdu)
-    origin_server_ts = _integer(pdu, "origin_server_ts", largest_int)
-    depth = _integer(pdu, "depth", largest_int)
-    prev_events = _references(pdu, "prev_events", MAX_PREV_EVENTS, rules)
-    auth_events = _references(pdu, "auth_events", MAX_AUTH_EVENTS, rules)
-    redacts = _redacts(pdu, rules) if event_type == "m.room.redaction" else None
-    encoded = _encode(pdu, rules)
-    event_id = _event_id(pdu, rules, event_id)
+    _check_integer(pdu, "origin_server_ts", largest_int)
+    _check_integer(pdu, "depth", largest_int)
+    _check_references(pdu, "prev_events", MAX_PREV_EVENTS, rules)
+    _check_references(pdu, "auth_events", MAX_AUTH_EVENTS, rules)
+    if event_type == "m.room.redaction" and not rules.updated_redaction_rules and "redacts" in pdu:
+        _check_redacts(pdu["redacts"])
+    if not rules.event_id_is_hash:
+        _check_event_id(pdu.get("event_id"))
+    _check_room_id(pdu, rules)
+
+
+def event_of(pdu: dict[str, Any], rules: RoomVersion, event_id: str, encoded: bytes) -> Event:
+    """The event of a PDU that was checked, with its id and what ``encode_pdu`` made of it."""
+    event_type: str = pdu["type"]
     return Event(
         event_id=event_id,
-        room_id=_room_id(pdu, rules, event_type, event_id),
-        sender=sender,
+        # Since v12 the room id is the id of the create event with another sigil.
+        room_id=pdu["room_id"] if "room_id" in pdu else "!" + event_id[1:],
+        sender=pdu["sender"],
         type=event_type,
-        state_key=state_key,
-        origin_server_ts=origin_server_ts,
-        depth=depth,
-        prev_events=prev_events,
-        auth_events=auth_events,
-        redacts=redacts,
+        state_key=pdu.get("state_key"),
+        origin_server_ts=pdu["origin_server_ts"],
+        depth=pdu["depth"],
+        prev_events=_referenced(pdu["prev_events"], rules),
+        auth_events=_referenced(pdu["auth_events"], rules),
+        redacts=_redacts(pdu, rules) if event_type == "m.room.redaction" else None,
         json=encoded,
     )
+
+
+def encode_pdu(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
+    """The canonical JSON of a PDU; raises ``InvalidEvent`` where it has none or is too large."""
+    carried: Any = pdu
+    for _ in range(_LEVELS_AROUND):
+        carried = [carried]
+    try:
+        encoded = encode_strict(carried) if rules.strict_canonical_json else encode(carried)
+    except (InvalidJSON, NotCanonical) as error:
+        raise InvalidEvent(f"not canonical JSON: {error}") from error
+    encoded = encoded[_LEVELS_AROUND:-_LEVELS_AROUND]
+    check_size(encoded)
+    return encoded
+
+
+def check_size(encoded: bytes) -> None:
+    """Raises ``InvalidEvent`` where an encoded PDU is larger than any may be."""
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise InvalidEvent(f"{len(encoded)} bytes are more than {MAX_EVENT_BYTES}")
 
 
 def check_short(event: Event) -> None:
@@ -141,20 +176,6 @@ def _pdu(json: bytes | dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in pdu.items() if key != "unsigned"}
 
 
-def _encode(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
-    carried: Any = pdu
-    for _ in range(_LEVELS_AROUND):
-        carried = [carried]
-    try:
-        encoded = encode_strict(carried) if rules.strict_canonical_json else encode(carried)
-    except (InvalidJSON, NotCanonical) as error:
-        raise InvalidEvent(f"not canonical JSON: {error}") from error
-    encoded = encoded[_LEVELS_AROUND:-_LEVELS_AROUND]
-    if len(encoded) > MAX_EVENT_BYTES:
-        raise InvalidEvent(f"{len(encoded)} bytes are more than {MAX_EVENT_BYTES}")
-    return encoded
-
-
 def _short_string(pdu: dict[str, Any], field: str) -> str:
     value = pdu.get(field)
     if not isinstance(value, str):
@@ -169,13 +190,12 @@ def _short_string(pdu: dict[str, Any], field: str) -> str:
     return value
 
 
-def _integer(pdu: dict[str, Any], field: str, largest: int) -> int:
+def _check_integer(pdu: dict[str, Any], field: str, largest: int) -> None:
     value = pdu.get(field)
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidEvent(f"{field} is not an integer")
     if not 0 <= value <= largest:
         raise InvalidEvent(f"{field} is out of range")
-    return value
 
 
 def _check_hashes_and_signatures(pdu: dict[str, Any]) -> None:
@@ -190,7 +210,7 @@ def _check_hashes_and_signatures(pdu: dict[str, Any]) -> None:
             raise InvalidEvent("signatures has an entry that is not an object of strings")
 
 
-def _references(pdu: dict[str, Any], field: str, most: int, rules: RoomVersion) -> tuple[str, ...]:
+def _check_references(pdu: dict[str, Any], field: str, most: int, rules: RoomVersion) -> None:
     """The event ids in ``prev_events`` or ``auth_events``; pairs with a hash in v1 and v2."""
     entries = pdu.get(field)
     if not isinstance(entries, list):
@@ -201,7 +221,6 @@ def _references(pdu: dict[str, Any], field: str, most: int, rules: RoomVersion) 
     for reference in references:
         if not isinstance(reference, str) or not is_event_id(reference):
             raise InvalidEvent(f"{field} has an entry that is not an event ID")
-    return tuple(references)
 
 
 def _paired_id(entry: object, field: str) -> object:
@@ -210,44 +229,50 @@ def _paired_id(entry: object, field: str) -> object:
     return entry[0]
 
 
-def _redacts(pdu: dict[str, Any], rules: RoomVersion) -> str | None:
-    """What a redaction redacts: in its content since v11, where any shape of it is allowed."""
-    if rules.updated_redaction_rules:
-        redacts = pdu["content"].get("redacts")
-        return redacts if isinstance(redacts, str) and "\x00" not in redacts else None
-    if "redacts" not in pdu:
-        return None
-    redacts = pdu["redacts"]
+def _referenced(entries: list[Any], rules: RoomVersion) -> tuple[str, ...]:
+    return tuple(entries) if rules.event_id_is_hash else tuple(entry[0] for entry in entries)
+
+
+def _check_redacts(redacts: object) -> None:
     if not isinstance(redacts, str):
         raise InvalidEvent("redacts is not a string")
     if "\x00" in redacts:
         raise InvalidEvent("redacts holds a NUL character")
-    return redacts
+
+
+def _redacts(pdu: dict[str, Any], rules: RoomVersion) -> str | None:
+    """What a redaction redacts: in its content since v11, where any shape of it is allowed."""
+    if not rules.updated_redaction_rules:
+        return pdu.get("redacts")
+    redacts = pdu["content"].get("redacts")
+    return redacts if isinstance(redacts, str) and "\x00" not in redacts else None
+
+
+def _check_event_id(carried: object) -> None:
+    if not isinstance(carried, str) or not is_event_id(carried) or ":" not in carried:
+        raise InvalidEvent("event_id is not an event ID")
+    if not is_server_name(server_name_of(carried)):
+        raise InvalidEvent("event_id does not end in a server name")
 
 
 def _event_id(pdu: dict[str, Any], rules: RoomVersion, known: str | None) -> str:
     if rules.event_id_is_hash:
         return event_id_of(pdu, rules) if known is None else known
-    carried = pdu.get("event_id")
-    if not isinstance(carried, str) or not is_event_id(carried) or ":" not in carried:
-        raise InvalidEvent("event_id is not an event ID")
-    if not is_server_name(server_name_of(carried)):
-        raise InvalidEvent("event_id does not end in a server name")
+    carried: str = pdu["event_id"]
     if known is not None and known != carried:
         raise InvalidEvent(f"event_id is not {known}")
     return carried
 
 
-def _room_id(pdu: dict[str, Any], rules: RoomVersion, event_type: str, event_id: str) -> str:
-    """The room id; since v12 that of a create event is its event id with another sigil."""
-    if rules.hash_room_ids and event_type == "m.room.create":
+def _check_room_id(pdu: dict[str, Any], rules: RoomVersion) -> None:
+    """A room id of this room version; since v12 a create event has none."""
+    if rules.hash_room_ids and pdu["type"] == "m.room.create":
         if "room_id" in pdu:
             raise InvalidEvent("a create event must not have a room_id")
-        return "!" + event_id[1:]
+        return
     room_id = pdu.get("room_id")
     if not isinstance(room_id, str):
         raise InvalidEvent("room_id is not a string")
     valid = _hash_room_id(room_id) if rules.hash_room_ids else is_room_id(room_id) and ":" in room_id
     if not valid:
         raise InvalidEvent("room_id is not a room ID of this room version")
-    return room_id

@@ -52,6 +52,8 @@ def is_room_alias(value: str) -> bool:
 
 def is_event_id(value: str) -> bool:
     """Whether this is an event id of some room version."""
+    if value.isascii():  # nearly all: what the pattern looks for is seen without it
+        return 1 < len(value) <= MAX_ID_BYTES and value[0] == "$" and "\x00" not in value
     return _event_id(value) is not None and _fits(value)
 
 

@@ -60,6 +60,10 @@ class RoomVersion:
     #: The room id is the hash of the create event, creators have unbounded power (v12).
     hash_room_ids: bool = False
 
+    def __hash__(self) -> int:
+        # Versions are keys of memos that every event asks: not all the flags each time.
+        return hash(self.id)
+
     @property
     def event_id_is_hash(self) -> bool:
         """Whether the event id is computed from the event rather than carried in it."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import nacl.exceptions
 import nacl.signing
+from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
 
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.ids import is_user_id, server_name_of
@@ -41,11 +42,12 @@ class SigningKey:
     @property
     def verify_key_base64(self) -> str:
         """The public half, as servers publish it."""
-        return encode_base64(bytes(_signer(self.seed).verify_key))
+        return encode_base64(_key_pair(self.seed)[0])
 
     def sign(self, message: bytes) -> str:
         """The signature of these bytes, in unpadded base64."""
-        return encode_base64(_signer(self.seed).sign(message).signature)
+        signed: bytes = crypto_sign(message, _key_pair(self.seed)[1])
+        return encode_base64(signed[:crypto_sign_BYTES])
 
 
 def encode_base64(data: bytes) -> str:
@@ -133,15 +135,17 @@ def event_id_of(pdu: dict[str, Any], rules: RoomVersion) -> str:
 
     Raises ``KeyError`` for a PDU of v1 or v2 without one.
     """
-    match rules.event_id_format:
-        case EventIdFormat.SERVER_CHOSEN:
-            event_id: str = pdu["event_id"]
-            return event_id
-        case EventIdFormat.HASH_BASE64:
-            return "$" + encode_base64(reference_hash(pdu, rules))
-        case EventIdFormat.HASH_URL_SAFE:
-            digest = base64.urlsafe_b64encode(reference_hash(pdu, rules))
-            return "$" + digest.rstrip(b"=").decode("ascii")
+    if not rules.event_id_is_hash:
+        event_id: str = pdu["event_id"]
+        return event_id
+    return event_id_from(reference_hash(pdu, rules), rules)
+
+
+def event_id_from(reference_hash: bytes, rules: RoomVersion) -> str:
+    """The event id that a reference hash makes (since v3)."""
+    url_safe = rules.event_id_format is EventIdFormat.HASH_URL_SAFE
+    digest = base64.urlsafe_b64encode(reference_hash) if url_safe else base64.b64encode(reference_hash)
+    return "$" + digest.rstrip(b"=").decode("ascii")
 
 
 def sign_event(pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> dict[str, Any]:
@@ -195,8 +199,10 @@ def _authorising_server(user_id: object) -> str:
 
 
 @lru_cache(maxsize=8)
-def _signer(seed: bytes) -> nacl.signing.SigningKey:
-    return nacl.signing.SigningKey(seed)
+def _key_pair(seed: bytes) -> tuple[bytes, bytes]:
+    """The public key, and the secret one as libsodium signs with it."""
+    public, secret = crypto_sign_seed_keypair(seed)
+    return public, secret
 
 
 def _signed_bytes(obj: dict[str, Any]) -> bytes:

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homeserver.protocol.event_format import check_short, parse_event
+from homeserver.protocol.event_format import check_short
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
-from homeserver.protocol.signing import SigningKey, encode_base64, reference_hash, sign_event
+from homeserver.protocol.sealing import seal_event
+from homeserver.protocol.signing import SigningKey, encode_base64, reference_hash
 from homeserver.protocol.sticky import STICKY
 from homeserver.storage.events import StoredEvent
 
@@ -84,14 +85,13 @@ def template(
     return pdu
 
 
-def seal(pdu: Mapping[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
+def seal(pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
     """Hash and sign a template; in v1 and v2 give it an id as well.
 
     Raises ``InvalidEvent`` when it breaks the event format, a size limit for one.
     """
-    completed = dict(pdu)
     if not rules.event_id_is_hash:
-        completed["event_id"] = f"${secrets.token_urlsafe(18)}:{server_name}"
-    event = parse_event(sign_event(completed, rules, server_name, key), rules)
+        pdu = {**pdu, "event_id": f"${secrets.token_urlsafe(18)}:{server_name}"}
+    event = seal_event(pdu, rules, server_name, key)
     check_short(event)
     return event

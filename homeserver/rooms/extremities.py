@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from homeserver.rooms.compose import choose_prev_events
+from homeserver.rooms.compose import MAX_PREV_EVENTS, choose_prev_events
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
@@ -45,6 +45,8 @@ class Extremities:
         The state before it is the current one wherever the extremities it can name have all the
         states there are.
         """
+        if len(room.tips) <= MAX_PREV_EVENTS:  # all of them can be named, and make the current state
+            return Base(room.tips, room.state_ver)
         chosen = choose_prev_events(room.tips)
         refs = _states_after(chosen)
         if refs == _states_after(room.tips):

@@ -309,11 +309,10 @@ class Membership:
             if room.create.event.content.get("m.federate") is False:
                 raise forbidden("This room is for users of its own server only")
             draft = Draft(sender, MEMBER, content, state_key=target, origin_server_ts=origin_server_ts)
-            event, auth = await self._send.compose(room, draft)
-            addition = await self._send.addition(room, event, auth)
+            addition = await self._send.compose(room, draft)
             member = await self._states.member(room, sender)
         known = [*identifying_state(room), *([member.event] if member else [])]
-        event = await self._send.with_recommendation(room, event)
+        event = await self._send.with_recommendation(room, addition.event)
         signed = await self._remote.sign_invite(room, event, [one.pdu for one in known])
         async with self._here(room_id) as room:
             await self._send.check_current(room, signed)

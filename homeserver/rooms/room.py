@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection
+from typing import Any
 
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
@@ -66,7 +67,7 @@ class Room:
         self.changes_since_checkpoint = 0
         self.lock = asyncio.Lock()
         #: Writes that are queued and not on disk.
-        self.unsettled: set[asyncio.Future[None]] = set()
+        self.unsettled: set[asyncio.Future[Any]] = set()
         #: A write failed: what is here is not what is stored, and the room must be loaded again.
         self.broken = False
 
@@ -80,7 +81,7 @@ class Room:
             state_ver=self.state_ver,
             last_pos=self.last_pos,
             depth=self.depth,
-            tips=tuple(tip.nid for tip in self.tips),
+            tips=tuple([tip.nid for tip in self.tips]),
             joined_members=self.joined_members,
             invited_members=self.invited_members,
             checkpoint_ver=self.checkpoint_ver,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator
 from functools import partial
+from types import TracebackType
 
 from homeserver.errors import MatrixError, not_found
 from homeserver.protocol.ids import is_room_id
@@ -74,18 +73,16 @@ class Rooms:
             loading.add_done_callback(lambda _: self._loading.pop(nid, None))
         return await asyncio.shield(loading)
 
-    @contextlib.asynccontextmanager
-    async def lock(self, room_id: str) -> AsyncIterator[Room]:
-        """A room with its lock held, to decide about its next event.
+    def lock(self, room_id: str) -> LockedRoom:
+        """A room with its lock held, to decide about its next event: to be entered with ``async with``.
 
-        Raises ``M_NOT_FOUND`` as ``get`` does.
+        Entering raises ``M_NOT_FOUND`` as ``get`` does.
         """
-        while True:
-            room = await self.get(room_id)
-            async with room.lock:
-                if not room.broken and self._rooms.get(room.nid) is room:
-                    yield room
-                    return
+        return LockedRoom(self, room_id)
+
+    def is_kept(self, room: Room) -> bool:
+        """Whether this is the one ``Room`` object of its room, and what it holds is so."""
+        return not room.broken and self._rooms.get(room.nid) is room
 
     async def whole(self, room: Room, patience: float = _PATIENCE_S) -> Room:
         """The room with its whole state, for which this waits where only a part of it is here.
@@ -201,3 +198,27 @@ class Rooms:
                 return
             del self._rooms[nid]
             del self._nids[room.room_id]
+
+
+class LockedRoom:
+    """A room's lock for one ``async with``; made by ``Rooms.lock``."""
+
+    __slots__ = ("_lock", "_room_id", "_rooms")
+
+    def __init__(self, rooms: Rooms, room_id: str) -> None:
+        self._rooms = rooms
+        self._room_id = room_id
+
+    async def __aenter__(self) -> Room:
+        while True:
+            room = await self._rooms.get(self._room_id)
+            self._lock = room.lock
+            await self._lock.acquire()
+            if self._rooms.is_kept(room):
+                return room
+            self._lock.release()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
-from homeserver.protocol.auth_rules import auth_types_for, auth_types_of, check_against_state
+from homeserver.protocol.auth_rules import StateLookup, auth_types_for, auth_types_of, check_against_state
 from homeserver.protocol.event_format import InvalidEvent
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.signing import SigningKey
@@ -85,13 +85,12 @@ class Send:
         async with self._rooms.lock(room_id) as room:
             if not self._rooms.is_in(room):
                 raise forbidden("You are not in this room")
-            event, auth = await self.compose(room, draft)
-            said = room.current(event.key) if event.is_state else None
-            if said is not None and said.event.sender == event.sender and said.event.content == event.content:
+            addition = await self.compose(room, draft)
+            if draft.state_key is not None and (said := _said_already(room, addition.event)) is not None:
                 await room.settle()
                 room.check_sound()
                 return said
-            written = await self._stage(room, event, auth, also)
+            written = await self._stage(room, addition, also)
         return (await written)[0]
 
     async def stage(
@@ -102,25 +101,10 @@ class Send:
         Where the room has a policy server the future includes asking it, which is done
         without the lock: the caller lets go of that before awaiting the future.
         """
-        event, auth = await self.compose(room, draft)
-        return await self._stage(room, event, auth, also)
+        return await self._stage(room, await self.compose(room, draft), also)
 
-    async def addition(self, room: Room, event: Event, auth: Sequence[StoredEvent]) -> Addition:
-        """A composed event, ready to be appended on top of the room as it was composed for.
-
-        Caller has held the room lock since.
-        """
-        base = await self._extremities.base(room)
-        return Addition(
-            event=event,
-            auth_nids=tuple(stored.nid for stored in auth),
-            state_before=base.state,
-            flags=SENT_HERE,
-            overlay=base.overlay,
-        )
-
-    async def compose(self, room: Room, draft: Draft) -> tuple[Event, list[StoredEvent]]:
-        """The signed event on top of the room's extremities, checked; and its auth events.
+    async def compose(self, room: Room, draft: Draft) -> Addition:
+        """The signed event on top of the room's extremities, checked and ready to be appended.
 
         It is allowed by the state before it and by the current state, which are the same as a
         rule.  Caller holds the room lock.
@@ -137,7 +121,13 @@ class Send:
             before: dict[StateKey, Event] = {room.create.event.key: room.create.event}
             before |= {stored.event.key: stored.event for stored in auth}
             check_against_state(room.rules, event, lambda type_, key: before.get((type_, key)))
-        return event, auth
+        return Addition(
+            event=event,
+            auth_nids=tuple([stored.nid for stored in auth]),
+            state_before=base.state,
+            flags=SENT_HERE,
+            overlay=base.overlay,
+        )
 
     async def with_recommendation(self, room: Room, event: Event) -> Event:
         """A composed event with the signature of the room's policy server, if there is one.
@@ -159,9 +149,9 @@ class Send:
         check_against_state(room.rules, event, current_state_of(room))
 
     async def _stage(
-        self, room: Room, event: Event, auth: Sequence[StoredEvent], also: AlsoFor | None
+        self, room: Room, addition: Addition, also: AlsoFor | None
     ) -> asyncio.Future[list[StoredEvent]]:
-        addition = await self.addition(room, event, auth)
+        event = addition.event
         if self._policy_server(room, event.type, event.state_key) is None:
             more = None if also is None else also(event)
             return await self._timeline.stage(room, [addition], more)
@@ -204,8 +194,12 @@ class Send:
             state_key=draft.state_key,
             content=draft.content,
         )
-        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
-        found = [await self._states.event_at(room, base.state, key) for key in keys]
+        if unknown := [key[1] for key in keys if key[0] == MEMBER and key[1] not in room.members]:
+            await self._states.load_members(room, unknown)
+        if base.state == room.state_ver:
+            found = [room.current(key) for key in keys]
+        else:
+            found = [await self._states.event_at(room, base.state, key) for key in keys]
         auth = [stored for stored in found if stored is not None]
         pdu = template(
             rules=room.rules,
@@ -237,7 +231,7 @@ def impossible_event(error: InvalidEvent) -> MatrixError:
     return bad_json(str(error))
 
 
-def current_state_of(room: Room) -> Any:
+def current_state_of(room: Room) -> StateLookup:
     """The room's current state as the auth rules look it up; members that matter must be loaded."""
 
     def state(type_: str, state_key: str) -> Event | None:
@@ -245,3 +239,11 @@ def current_state_of(room: Room) -> Any:
         return stored.event if stored else None
 
     return state
+
+
+def _said_already(room: Room, event: Event) -> StoredEvent | None:
+    """The current state event by which its sender has said just what a new one says."""
+    said = room.current(event.key)
+    if said is not None and said.event.sender == event.sender and said.event.content == event.content:
+        return said
+    return None

@@ -167,7 +167,8 @@ class StateStore:
 
     def hold(self, overlays: Iterable[Overlay]) -> None:
         """A write that stores these is queued."""
-        self._under_way.update(overlay.nid for overlay in overlays)
+        for overlay in overlays:
+            self._under_way[overlay.nid] += 1
 
     def let_go(self, overlays: Iterable[Overlay]) -> None:
         """That write has ended."""

@@ -162,7 +162,11 @@ class Timeline:
         keys = [addition.event.key for addition in additions if addition.event.state_key is not None]
         for key in keys:
             await self._keys.intern(key)
-        await self._states.load_members(room, [key[1] for key in keys if key[0] == MEMBER])
+        members = [key[1] for key in keys if key[0] == MEMBER]
+        if room.stored:
+            await self._states.load_members(room, members)
+        else:  # nobody is in a room of which nothing is stored
+            room.members = dict.fromkeys(members) | room.members
 
     def write(
         self, room: Room, batch: Append, placed: list[StoredEvent]
@@ -174,19 +178,21 @@ class Timeline:
             room.partial.over.set()
             room.partial = None
         batch.room = room.row()
-        batch.keep_redacted_until = self._keep_redacted_until() if batch.redacted else None
-        stored_here = (*batch.new, *batch.placed)
-        key_nids = {change.key_nid for change in batch.changes} | {one.key_nid or 0 for one in stored_here}
-        batch.keys = self._keys.unwritten(key_nids | set(batch.keys))
+        stored_here = [*batch.new, *batch.placed]
+        key_nids = {change.key_nid for change in batch.changes}
+        key_nids.update([one.key_nid for one in stored_here if one.key_nid is not None], batch.keys)
+        batch.keys = self._keys.unwritten(key_nids)
         batch.names = names_in(stored_here, self._server_name)
-        batch.names_left = names_in([emptied.stored for emptied in batch.redacted], self._server_name)
+        if batch.redacted:
+            batch.keep_redacted_until = self._keep_redacted_until()
+            batch.names_left = names_in([emptied.stored for emptied in batch.redacted], self._server_name)
         pos = room.last_pos
         room.stored = True
         self._states.hold(batch.overlays)
         written = self._db.write(partial(append_storage.store, append=batch))
+        # Not the write itself: who waits for this may be cancelled, which the write must not be.
         done: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        room.unsettled.add(settled)
+        room.unsettled.add(written)
 
         def finish(write: asyncio.Future[None]) -> None:
             error = asyncio.CancelledError() if write.cancelled() else write.exception()
@@ -196,24 +202,25 @@ class Timeline:
                 if error is None:
                     self._keys.written(batch.keys)
                     self._remember(room, batch, placed)
-                    visible = tuple(stored for stored in placed if not stored.hidden)
-                    users = frozenset(membership.user_id for membership in batch.local_memberships)
+                    visible = tuple([stored for stored in placed if not stored.hidden])
+                    users = frozenset([membership.user_id for membership in batch.local_memberships])
                     self._announce(NewEvents(pos=pos, room=room, events=visible, users=users))
             finally:
                 # Whatever a listener does, those who wait for the write are told how it ended.
-                room.unsettled.discard(settled)
-                settled.set_result(None)
+                room.unsettled.discard(write)
                 if not done.cancelled():
                     if error is None:
                         done.set_result(placed)
                     else:
                         done.set_exception(error)
 
+        # The first to be called: whoever waits for the room to settle finds this done.
         written.add_done_callback(finish)
         return done
 
     def _remember(self, room: Room, batch: Append, placed: list[StoredEvent]) -> None:
-        self._sticky.note(batch.sticky)
+        if batch.sticky:
+            self._sticky.note(batch.sticky)
         for stored in (*batch.new, *batch.placed):
             self._events.put(stored)
         for redacted in batch.redacted:
@@ -243,7 +250,8 @@ class Timeline:
             batch.sticky.append(sticky)
         if not stored.sent_here:
             batch.arrived.append(stored.id)
-        batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)
+        if addition.missing:
+            batch.missing.extend((event_id, stored.pos or 0) for event_id in addition.missing)
         if room.partial is not None:
             batch.also.append(room.partial.note(stored, addition.origin))
         return stored
@@ -255,7 +263,7 @@ class Timeline:
             event = msgspec.structs.replace(outlier.event, rejected=event.rejected)
             flags |= REDACTED
         before = room.state_ver if addition.state_before is None else addition.state_before
-        staged = (other.nid for other in batch.new if other.id in event.auth_events)
+        staged = [other.nid for other in batch.new if other.id in event.auth_events]
         return StoredEvent(
             nid=outlier.nid if outlier else self._event_nids.next(),
             room_nid=room.nid,
@@ -264,7 +272,7 @@ class Timeline:
             flags=flags,
             state_before=before,
             state_after=before,
-            auth_nids=tuple(dict.fromkeys((*addition.auth_nids, *staged))),
+            auth_nids=tuple(dict.fromkeys((*addition.auth_nids, *staged))) if staged else addition.auth_nids,
             redacted_by=outlier.redacted_by if outlier else None,
             key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
         )
@@ -272,7 +280,7 @@ class Timeline:
     async def _decide(self, room: Room, stored: StoredEvent, batch: Append) -> StoredEvent | _Placement:
         """What an accepted event does to the room; just the event where it is soft-failed."""
         event, before = stored.event, stored.state_before or 0
-        tips = tuple(tip for tip in room.tips if tip.id not in event.prev_events)
+        tips = tuple([tip for tip in room.tips if tip.id not in event.prev_events])
         if tips and not stored.hidden:
             behind = await self._behind_hidden(event)
             tips = tuple(tip for tip in tips if tip.id not in behind)
@@ -289,15 +297,17 @@ class Timeline:
             stored = msgspec.structs.replace(stored, state_after=-overlay.nid)
         if stored.hidden:
             return stored
-        new_tips = (*tips, stored) if is_tip else tips
-        difference = await self._new_state(room, stored, new_tips, straight=straight)
+        if straight:
+            difference = {stored.key_nid: stored.nid} if stored.key_nid is not None else {}
+        else:
+            difference = await self._new_state(room, stored, (*tips, stored) if is_tip else tips)
         target, is_early = await self._redactions.target(room, event)
         return _Placement(
             stored=stored,
             other_tips=tips,
             is_tip=is_tip,
             alone=alone,
-            changes=await self._changes(room, difference, stored),
+            changes=await self._changes(room, difference, stored) if difference else [],
             redacts=target,
             redacts_early=is_early,
             redacted_by=await self._redactions.pending(room, stored),
@@ -307,10 +317,10 @@ class Timeline:
         """Take the next position and do what was decided, all at once: nothing is awaited here."""
         room.check_sound()
         pos = self._positions.next()
-        stored = msgspec.structs.replace(placement.stored, pos=pos)
+        after = placement.stored.state_after
         if placement.alone:
             after = pos if placement.changes else room.state_ver
-            stored = msgspec.structs.replace(stored, state_after=after)
+        stored = msgspec.structs.replace(placement.stored, pos=pos, state_after=after)
         if placement.redacted_by is not None:
             stored = emptied(room, stored, placement.redacted_by)
             batch.redacted.append(Redacted(stored, placement.redacted_by))
@@ -347,12 +357,8 @@ class Timeline:
         """Those of the events that the timeline's events refer to and that are not part of it."""
         return await event_storage.missing_among(self._db.read, room.nid, event_ids)
 
-    async def _new_state(
-        self, room: Room, stored: StoredEvent, tips: Sequence[StoredEvent], *, straight: bool
-    ) -> Difference:
-        """What the event changes in the room's current state."""
-        if straight:
-            return {stored.key_nid: stored.nid} if stored.key_nid is not None else {}
+    async def _new_state(self, room: Room, stored: StoredEvent, tips: Sequence[StoredEvent]) -> Difference:
+        """What an event on a fork, or one that ends a fork, changes in the room's current state."""
         refs = states_to_resolve(room, tips, stored)
         if refs == {room.state_ver}:
             return {}
@@ -360,8 +366,6 @@ class Timeline:
 
     async def _changes(self, room: Room, difference: Difference, stored: StoredEvent) -> list[Change]:
         """A difference as changes, each with the events it puts in and takes out."""
-        if not difference:
-            return []
         names = await self._keys.names(list(difference))
         others = [nid for nid in difference.values() if nid not in {NO_EVENT, stored.nid}]
         events = await self._events.by_nids(others) | {stored.nid: stored}

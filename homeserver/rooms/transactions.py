@@ -13,6 +13,7 @@ from functools import partial
 
 from homeserver.clock import Clock
 from homeserver.rooms.send import AlsoFor
+from homeserver.rooms.used_ids import UsedIds
 from homeserver.storage import transaction_ids
 from homeserver.storage.append import Also
 from homeserver.storage.database import Database
@@ -25,7 +26,9 @@ class Transactions:
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._under_way: dict[tuple[str, str, str, str], asyncio.Task[str]] = {}
+        self._used = UsedIds(db)
+        #: Not a task for each: nothing but the end of the server gives a request up half way.
+        self._under_way: dict[tuple[str, str, str, str], asyncio.Future[str]] = {}
 
     async def once(
         self,
@@ -59,20 +62,35 @@ class Transactions:
         ``make`` is given what remembers an id, to be part of the transaction that stores what has it.
         """
         key = (user_id, device_id, scope, txn_id)
-        task = self._under_way.get(key)
-        if task is None:
-            # A task of its own: when the client hangs up, another request may be waiting for the same.
-            task = asyncio.ensure_future(self._make(key, make))
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
-        return await asyncio.shield(task)
+        while (same := self._under_way.get(key)) is not None:
+            try:
+                return await asyncio.shield(same)
+            except asyncio.CancelledError:
+                if not same.cancelled() or _is_cancelled():
+                    raise
+                # Only the request that came first was given up: now it is this one's turn.
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._under_way[key] = answer
+        try:
+            made = await self._make(key, make)
+        except BaseException as error:
+            _fail(answer, error)
+            raise
+        else:
+            answer.set_result(made)
+            return made
+        finally:
+            # In one step: a request that is not under way any more is in the database, and known to be.
+            del self._under_way[key]
+            self._used.note(*key)
 
     async def _make(
         self, key: tuple[str, str, str, str], make: Callable[[Callable[[str], Also]], Awaitable[str]]
     ) -> str:
-        known = await transaction_ids.event_id(self._db.read, *key)
-        if known is not None:
-            return known
+        if await self._used.may_be_used(*key):
+            known = await transaction_ids.event_id(self._db.read, *key)
+            if known is not None:
+                return known
 
         def remember(made: str) -> Also:
             now = self._clock.now_ms()
@@ -88,3 +106,17 @@ class Transactions:
             )
 
         return await make(remember)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that runs has been asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _fail(answer: asyncio.Future[str], error: BaseException) -> None:
+    if isinstance(error, asyncio.CancelledError):
+        answer.cancel()
+    else:
+        answer.set_exception(error)
+        answer.exception()  # as a rule nobody else waits for it

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
+
+import msgspec
 
 from homeserver.protocol.events import StateKey
 from homeserver.storage import (
@@ -36,37 +38,36 @@ class Redacted:
     redaction_nid: int
 
 
-@dataclass(slots=True)
-class Append:
-    """Rows to be written together."""
+class Append(msgspec.Struct, eq=False):
+    """Rows to be written together; what has no value yet is made empty, each time anew."""
 
     #: ``last_pos`` before; ``None`` for a room that has no row yet.
     expected_last_pos: int | None
     #: The room's row after everything below; set when the batch is complete.
-    room: RoomRow = field(init=False)
-    keys: Mapping[int, StateKey] = field(default_factory=dict)
+    room: RoomRow = msgspec.UNSET  # type: ignore[assignment]
+    keys: Mapping[int, StateKey] = {}
     #: Events that are new here, auth events first.
-    new: list[StoredEvent] = field(default_factory=list)
+    new: list[StoredEvent] = []
     #: Events that were outliers and get their place now.
-    placed: list[StoredEvent] = field(default_factory=list)
-    overlays: list[Overlay] = field(default_factory=list)
+    placed: list[StoredEvent] = []
+    overlays: list[Overlay] = []
     #: The current state is replaced as a whole (a new epoch).
     clear_state: bool = False
-    changes: list[StateChange] = field(default_factory=list)
-    entries: list[CurrentEntry] = field(default_factory=list)
-    local_memberships: list[LocalMembership] = field(default_factory=list)
-    servers: dict[str, int] = field(default_factory=dict)
-    arrived: list[str] = field(default_factory=list)
-    missing: list[tuple[str, int]] = field(default_factory=list)
-    redacted: list[Redacted] = field(default_factory=list)
+    changes: list[StateChange] = []
+    entries: list[CurrentEntry] = []
+    local_memberships: list[LocalMembership] = []
+    servers: dict[str, int] = {}
+    arrived: list[str] = []
+    missing: list[tuple[str, int]] = []
+    redacted: list[Redacted] = []
     #: Until when what these were is kept, in milliseconds since the epoch; ``None``: it is not.
     keep_redacted_until: int | None = None
-    pending_redactions: list[tuple[str, int]] = field(default_factory=list)
-    sticky: list[Sticky] = field(default_factory=list)
+    pending_redactions: list[tuple[str, int]] = []
+    sticky: list[Sticky] = []
     #: What the events above name of this server's media; and what the redacted ones still do.
-    names: list[Naming] = field(default_factory=list)
-    names_left: list[Naming] = field(default_factory=list)
-    also: list[Also] = field(default_factory=list)
+    names: list[Naming] = []
+    names_left: list[Naming] = []
+    also: list[Also] = []
 
 
 async def store(tx: Transaction, append: Append) -> None:

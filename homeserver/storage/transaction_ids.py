@@ -26,6 +26,20 @@ async def event_id(r: Reader, user_id: str, device_id: str, scope: str, txn_id: 
     return found
 
 
+async def of_device(r: Reader, user_id: str, device_id: str, *, limit: int) -> list[tuple[str, str]]:
+    """Up to ``limit`` transactions of a device that made something: scope and transaction id."""
+    rows = await r.fetch(
+        """
+        SELECT scope, txn_id FROM transaction_ids
+        WHERE user_id = $1 AND device_id = $2 AND event_id <> '' LIMIT $3
+        """,
+        user_id,
+        device_id,
+        limit,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def of_events(r: Reader, user_id: str, device_id: str, event_ids: Sequence[str]) -> dict[str, str]:
     """The transaction ids by which one device sent events, by event id."""
     rows = await r.fetch_in(
