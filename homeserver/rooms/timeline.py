@@ -189,7 +189,7 @@ class Timeline:
         pos = room.last_pos
         room.stored = True
         self._states.hold(batch.overlays)
-        written = self._db.write(partial(append_storage.store, append=batch))
+        written = self._db.write(append_storage.Store(batch))
         # Not the write itself: who waits for this may be cancelled, which the write must not be.
         done: asyncio.Future[list[StoredEvent]] = asyncio.get_running_loop().create_future()
         room.unsettled.add(written)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 from homeserver.clock import Clock
 from homeserver.rooms.send import AlsoFor
@@ -18,6 +17,7 @@ from homeserver.storage import transaction_ids
 from homeserver.storage.append import Also
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
+from homeserver.storage.transaction_ids import SentAs
 
 
 class Transactions:
@@ -93,17 +93,7 @@ class Transactions:
                 return known
 
         def remember(made: str) -> Also:
-            now = self._clock.now_ms()
-            user_id, device_id, scope, txn_id = key
-            return partial(
-                transaction_ids.add,
-                user_id=user_id,
-                device_id=device_id,
-                scope=scope,
-                txn_id=txn_id,
-                event_id=made,
-                now=now,
-            )
+            return SentAs(*key, event_id=made, now=self._clock.now_ms())
 
         return await make(remember)
 

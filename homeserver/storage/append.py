@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,13 +18,16 @@ from homeserver.storage import (
     search,
     state,
     sticky_events,
+    transaction_ids,
 )
 from homeserver.storage.database import Transaction
 from homeserver.storage.event_media import Naming
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership, RoomRow
+from homeserver.storage.rows import Rows, RowsWork
 from homeserver.storage.state import CurrentEntry, Overlay, StateChange
 from homeserver.storage.sticky_events import Sticky
+from homeserver.storage.transaction_ids import SentAs
 
 #: More work for the same transaction: the transaction id of a request, a room's alias.
 Also: TypeAlias = Callable[[Transaction], Awaitable[object]]
@@ -68,6 +71,63 @@ class Append(msgspec.Struct, eq=False):
     names: list[Naming] = []
     names_left: list[Naming] = []
     also: list[Also] = []
+
+
+class Store(RowsWork):
+    """An ``Append`` as a work; messages queued one behind the other are stored together."""
+
+    __slots__ = ("append",)
+
+    def __init__(self, append: Append) -> None:
+        self.append = append
+
+    async def __call__(self, tx: Transaction) -> None:
+        await store(tx, self.append)
+
+    def is_rows(self) -> bool:
+        """True of what most appends are: a message or more, with their transaction ids."""
+        append = self.append
+        ids = [stored.id for stored in append.new]
+        return not (
+            append.expected_last_pos is None
+            or append.keys
+            or append.placed
+            or append.overlays
+            or append.clear_state
+            or append.changes
+            or append.entries
+            or append.local_memberships
+            or append.servers
+            or append.missing
+            or append.redacted
+            or append.pending_redactions
+            or append.sticky
+            or append.names
+            or _out_of_turn(append)
+            or not all(isinstance(more, SentAs) and more.event_id in ids for more in append.also)
+            or not all(relations.is_rows(stored) for stored in append.new)
+        )
+
+    @classmethod
+    def rows_of(cls, works: Sequence[Store]) -> list[Rows] | None:
+        """See ``RowsWork``; those of one room have to follow upon each other."""
+        appends = [work.append for work in works]
+        moves = rooms.moves([(append.room, append.expected_last_pos or 0) for append in appends])
+        if moves is None:
+            return None
+        new = [stored for append in appends for stored in append.new]
+        nids = {stored.id: stored.nid for stored in new}
+        sent = [more for append in appends for more in append.also if isinstance(more, SentAs)]
+        statements = [
+            moves,
+            *events.rows(new),
+            relations.rows(new),
+            *transaction_ids.rows([(one, nids[one.event_id]) for one in sent]),
+            events.no_longer_missing(
+                [(append.room.nid, each) for append in appends for each in append.arrived]
+            ),
+        ]
+        return [statement for statement in statements if statement.rows]
 
 
 async def store(tx: Transaction, append: Append) -> None:

@@ -9,7 +9,7 @@ query has to be in the subset both engines share.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 #: Query texts are constants of the program, so every one of them fits.
@@ -24,6 +24,12 @@ _PIECE = re.compile(
 )
 _PARAMETER = re.compile(r"\$(\d+)")
 _IN_LIST = re.compile(r"\b(NOT\s+)?IN\s+\$1(?!\d)", re.IGNORECASE)
+#: Where a statement takes its rows from, by its first word: what stands there, and what comes instead.
+_ROWS_GO = {
+    "INSERT": (re.compile(r"VALUES \(([^()]*)\)"), "SELECT"),
+    "UPDATE": (re.compile(r"\bWHERE\b"), "FROM"),
+    "DELETE": (re.compile(r"\bWHERE\b"), "USING"),
+}
 _SPACE = re.compile(r"\s+")
 _TRIGGER = re.compile(r"\s*CREATE TRIGGER\b", re.IGNORECASE)
 _END = re.compile(r"\bEND\s*$", re.IGNORECASE)
@@ -59,6 +65,37 @@ def postgres_in_text(sql: str) -> str:
         return "<> ALL($1)" if match[1] else "= ANY($1)"
 
     return _IN_LIST.sub(comparison, _require_list(sql))
+
+
+@lru_cache(maxsize=_CACHED_TEXTS)
+def postgres_rows_text(statements: tuple[tuple[str, tuple[str, ...], bool], ...]) -> str:
+    """Statements for rows (``rows.py``) as one for PostgreSQL, whose parameters are arrays: of columns.
+
+    Each is given with the types of its parameters and whether each row has to change something;
+    where one does not, the statement as a whole fails, by a division by zero.
+    """
+    parts, checks, offset = [], ["1"], 0
+    for number, (sql, types, each_changes) in enumerate(statements):
+        parts.append(f"s{number} AS ({_over_arrays(sql, types, offset)} RETURNING 1)")
+        if each_changes:
+            all_did = f"(SELECT count(*) FROM s{number}) = cardinality(${offset + 1})"
+            checks.append(f"1 / CASE WHEN {all_did} THEN 1 ELSE 0 END")
+        offset += len(types)
+    return f"WITH {', '.join(parts)} SELECT {', '.join(checks)}"
+
+
+def _over_arrays(sql: str, types: Sequence[str], offset: int) -> str:
+    arrays = ", ".join(f"${offset + number}::{type_}[]" for number, type_ in enumerate(types, 1))
+    source = f"unnest({arrays}) AS v ({', '.join(f'p{number}' for number in range(1, len(types) + 1))})"
+    where, word = _ROWS_GO[sql.split(None, 1)[0]]
+    match = where.search(sql)
+    if match is None:
+        raise ValueError(f"rows cannot be given to {sql}")
+    columns = _PARAMETER.sub(r"v.p\1", sql[: match.start()]), _PARAMETER.sub(r"v.p\1", sql[match.end() :])
+    if word == "SELECT":
+        values = _PARAMETER.sub(r"v.p\1", match[1])
+        return f"{columns[0]} SELECT {values} FROM {source} {columns[1]}"
+    return f"{columns[0]} {word} {source} WHERE {columns[1]}"
 
 
 def split_statements(script: str) -> list[str]:

@@ -21,7 +21,7 @@ _WORTH_COMPRESSING = 120
 _DICTIONARY = zstandard.ZstdCompressionDict(
     resources.files("homeserver.storage").joinpath("schema/events.zdict").read_bytes()
 )
-_DICTIONARY.precompute_compress(level=3)
+_DICTIONARY.precompute_compress(level=1)
 
 #: No event is larger (spec: "Size limits"); a stored one that claims to be is damaged.
 _MAX_EVENT_BYTES = 1 << 20

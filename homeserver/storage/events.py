@@ -12,6 +12,7 @@ from homeserver.protocol.room_versions import ROOM_VERSIONS, EventIdFormat, Room
 from homeserver.storage.database import Reader, Row, Transaction
 from homeserver.storage.event_json import decode_event_json, encode_event_json
 from homeserver.storage.numbers import pack, unpack
+from homeserver.storage.rows import Rows
 
 REJECTED = 1
 SOFT_FAILED = 2
@@ -161,8 +162,17 @@ def _stored_event(row: Row) -> StoredEvent:
     return StoredEvent(nid, room_nid, event, pos, flags, before, after, unpack(auth), redacted_by, key_nid)
 
 
-async def insert(tx: Transaction, events: Iterable[StoredEvent]) -> None:
-    """Store events that are new here."""
+_INSERT = """
+    INSERT INTO events (event_nid, event_id, room_nid, pos, depth, origin_server_ts, key_nid, flags,
+                        state_before, state_after, auth_nids)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+_INSERT_JSON = "INSERT INTO event_json (event_nid, json) VALUES ($1, $2)"
+_NO_LONGER_MISSING = "DELETE FROM missing_events WHERE room_nid = $1 AND event_id = $2"
+
+
+def rows(events: Iterable[StoredEvent]) -> list[Rows]:
+    """Events that are new here, as they are stored."""
     rows, jsons = [], []
     for stored in events:
         event = stored.event
@@ -182,15 +192,13 @@ async def insert(tx: Transaction, events: Iterable[StoredEvent]) -> None:
             )
         )
         jsons.append((stored.nid, encode_event_json(event.json)))
-    await tx.execute_many(
-        """
-        INSERT INTO events (event_nid, event_id, room_nid, pos, depth, origin_server_ts, key_nid, flags,
-                            state_before, state_after, auth_nids)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        """,
-        rows,
-    )
-    await tx.execute_many("INSERT INTO event_json (event_nid, json) VALUES ($1, $2)", jsons)
+    return [Rows(_INSERT, rows), Rows(_INSERT_JSON, jsons)]
+
+
+async def insert(tx: Transaction, events: Iterable[StoredEvent]) -> None:
+    """Store events that are new here."""
+    for statement in rows(events):
+        await tx.execute_many(statement.sql, statement.rows)
 
 
 async def place(tx: Transaction, stored: StoredEvent) -> None:
@@ -351,10 +359,12 @@ async def add_missing(tx: Transaction, room_nid: int, event_ids: Iterable[str], 
 
 async def remove_missing(tx: Transaction, room_nid: int, event_ids: Iterable[str]) -> None:
     """Forget that events are missing: they have come."""
-    await tx.execute_many(
-        "DELETE FROM missing_events WHERE room_nid = $1 AND event_id = $2",
-        [(room_nid, event_id) for event_id in event_ids],
-    )
+    await tx.execute_many(_NO_LONGER_MISSING, [(room_nid, event_id) for event_id in event_ids])
+
+
+def no_longer_missing(events: Sequence[tuple[int, str]]) -> Rows:
+    """The same for events of several rooms, as ``(room_nid, event_id)``."""
+    return Rows(_NO_LONGER_MISSING, events)
 
 
 async def missing_among(r: Reader, room_nid: int, event_ids: Sequence[str]) -> set[str]:

@@ -6,6 +6,9 @@ is rolled back and each is run again in a transaction of its own, so that only t
 failing one raises.  An SQL error ends its transaction, so a work must not catch one
 and go on.
 
+Works that are rows take one statement, whatever number of them and of tables: that is one round
+trip, and a transaction by itself where there is nothing else in it.
+
 A lost connection is replaced.  What was not yet being committed is run again; what
 was being committed raises ``OutcomeUnknown``.
 """
@@ -14,18 +17,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 
 from homeserver.storage.database import Reader, Row, Transaction
-from homeserver.storage.dialect import postgres_in_text
+from homeserver.storage.dialect import postgres_in_text, postgres_rows_text
 from homeserver.storage.errors import DatabaseClosed, ErrorPassedOver, NotStored, OutcomeUnknown
+from homeserver.storage.rows import Rows, RowsWork, Step, Work, steps
 
 T = TypeVar("T")
-
-Work = Callable[[Transaction], Awaitable[Any]]
 
 log = logging.getLogger(__name__)
 
@@ -185,32 +187,32 @@ class PostgresDatabase:
                     _fail(queued.future, OutcomeUnknown(f"the database's writer was stopped: {error!r}"))
                 raise
 
-    async def _write(self, batch: Sequence[Queued]) -> None:
+    async def _write(self, batch: Sequence[Queued], *, as_rows: bool = True) -> None:
         """Run works together; if that fails, each alone."""
         if not batch:
             return
         try:
-            results = await self._attempt(batch)
+            results = await self._attempt([*steps([queued.work for queued in batch], as_rows=as_rows)])
         except (NotStored, OutcomeUnknown) as error:
             for queued in batch:
                 _fail(queued.future, error)
         except Exception as error:
-            if len(batch) == 1:
+            if len(batch) == 1 and not (as_rows and isinstance(batch[0].work, RowsWork)):
                 _fail(batch[0].future, error)
                 return
             for queued in batch:
-                await self._write([queued])
+                await self._write([queued], as_rows=False)
         else:
             for queued, result in zip(batch, results, strict=True):
                 if not queued.future.done():
                     queued.future.set_result(result)
 
-    async def _attempt(self, batch: Sequence[Queued]) -> list[Any]:
+    async def _attempt(self, parts: Sequence[Step]) -> list[Any]:
         """One transaction for all; begun anew when the connection is lost before the commit."""
         for _ in range(_ATTEMPTS):
             try:
                 await self._reconnect()
-                return await run_transaction(self._writer, [queued.work for queued in batch])
+                return await run_transaction(self._writer, parts)
             except ConnectionLost as error:
                 log.warning("The database connection was lost and is replaced: %s", error.__cause__)
         raise NotStored("the database connection was lost again and again")
@@ -224,21 +226,30 @@ class PostgresDatabase:
             raise NotStored(f"the database cannot be reached: {error}") from error
 
 
-async def run_transaction(connection: Any, works: Sequence[Work]) -> list[Any]:
+async def run_transaction(connection: Any, parts: Sequence[Step]) -> list[Any]:
     """Run works in order in one transaction and commit it; their results.
 
     Raises what a work raises (all is then rolled back), ``ConnectionLost`` when the
     connection broke before the commit and ``OutcomeUnknown`` when it broke in it.
     """
+    alone = parts[0].rows if len(parts) == 1 else None
+    text = ""
     try:
-        await connection.execute("BEGIN")
-        results = [await work(PostgresTransaction(connection)) for work in works]
+        if alone is not None:
+            text = await _rows_text(connection, alone)
+        else:
+            await connection.execute("BEGIN")
+            results = [result for part in parts for result in await _run(connection, part)]
     except Exception as error:
         if _is_lost(connection, error):
             raise ConnectionLost from error
         await connection.execute("ROLLBACK")
         raise
     try:
+        if alone is not None:
+            # A statement outside of a transaction is one.
+            await connection.fetchrow(text, *_columns(alone))
+            return [None] * len(parts[0].works)
         tag = await connection.execute("COMMIT")
     except Exception as error:
         if _is_lost(connection, error):
@@ -247,6 +258,33 @@ async def run_transaction(connection: Any, works: Sequence[Work]) -> list[Any]:
     if tag != "COMMIT":
         raise ErrorPassedOver("a work went on after an SQL error, so that it was rolled back")
     return results
+
+
+async def _run(connection: Any, part: Step) -> list[Any]:
+    """Run a part of a transaction; the results of its works."""
+    if part.rows is None:
+        return [await work(PostgresTransaction(connection)) for work in part.works]
+    await connection.fetchrow(await _rows_text(connection, part.rows), *_columns(part.rows))
+    return [None] * len(part.works)
+
+
+#: The types of statements' parameters, by their texts; those are constants of the program.
+_types: dict[str, tuple[str, ...]] = {}
+
+
+async def _rows_text(connection: Any, rows: Sequence[Rows]) -> str:
+    for statement in rows:
+        if statement.sql not in _types:
+            prepared = await connection.prepare(statement.sql)
+            _types[statement.sql] = tuple(parameter.name for parameter in prepared.get_parameters())
+    return postgres_rows_text(
+        tuple((statement.sql, _types[statement.sql], statement.each_changes) for statement in rows)
+    )
+
+
+def _columns(rows: Sequence[Rows]) -> Iterator[tuple[Any, ...]]:
+    for statement in rows:
+        yield from zip(*statement.rows, strict=True)
 
 
 def _is_lost(connection: Any, error: Exception) -> bool:

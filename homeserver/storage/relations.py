@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import msgspec
 
-from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD, relation_in, slot_of
+from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD, Relation, relation_in, slot_of
 from homeserver.storage import events as event_storage
 from homeserver.storage.database import Reader, Transaction
 from homeserver.storage.events import StoredEvent
+from homeserver.storage.rows import Rows
 
 #: Relations are followed so far, the direct ones counted.
 MAX_DEPTH = 3
@@ -49,28 +50,43 @@ class Between(msgspec.Struct, frozen=True, gc=False):
     backwards: bool = True
 
 
+_ADD = """
+    INSERT INTO relations (event_nid, room_nid, parent_id, rel_type, type, sender, pos, ts, slot)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+"""
+
+
+def _relation(one: StoredEvent) -> Relation | None:
+    """What is to be put into the index of an event."""
+    if one.pos is None or one.hidden or "\0" in one.event.type:
+        return None
+    return relation_in(one.event)
+
+
+def _row(one: StoredEvent, relation: Relation) -> tuple[object, ...]:
+    return (
+        one.nid,
+        one.room_nid,
+        relation.parent_id,
+        relation.rel_type,
+        one.event.type,
+        one.event.sender,
+        one.pos,
+        one.event.origin_server_ts,
+        slot_of(one.event, relation),
+    )
+
+
 async def add(tx: Transaction, stored: Iterable[StoredEvent]) -> None:
     """Put events that got their place into the index, as far as they relate to others.
 
     One that is there already is left as it is.
     """
     for one in stored:
-        relation = None if one.pos is None or one.hidden else relation_in(one.event)
-        if relation is None or "\0" in one.event.type:
+        relation = _relation(one)
+        if relation is None:
             continue
-        added = await tx.execute(
-            """INSERT INTO relations (event_nid, room_nid, parent_id, rel_type, type, sender, pos, ts, slot)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING""",
-            one.nid,
-            one.room_nid,
-            relation.parent_id,
-            relation.rel_type,
-            one.event.type,
-            one.event.sender,
-            one.pos,
-            one.event.origin_server_ts,
-            slot_of(one.event, relation),
-        )
+        added = await tx.execute(_ADD, *_row(one, relation))
         if added and relation.rel_type == THREAD:
             await tx.execute(
                 """INSERT INTO threads (room_nid, root_id, sender, events, latest_pos)
@@ -83,6 +99,18 @@ async def add(tx: Transaction, stored: Iterable[StoredEvent]) -> None:
                 one.event.sender,
                 one.pos,
             )
+
+
+def is_rows(stored: StoredEvent) -> bool:
+    """Whether ``rows`` has all that the index keeps of an event; threads are counted besides."""
+    relation = _relation(stored)
+    return relation is None or relation.rel_type != THREAD
+
+
+def rows(stored: Iterable[StoredEvent]) -> Rows:
+    """The same as ``add``, of events for which ``is_rows`` is true."""
+    related = ((one, _relation(one)) for one in stored)
+    return Rows(_ADD, [_row(one, relation) for one, relation in related if relation is not None])
 
 
 async def replace(tx: Transaction, stored: Iterable[StoredEvent]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from homeserver.storage import stays
 from homeserver.storage.database import Reader, Transaction
 from homeserver.storage.numbers import pack, unpack
+from homeserver.storage.rows import Rows
 
 #: How memberships are stored.
 MEMBERSHIPS: dict[str, int] = {"join": 1, "invite": 2, "knock": 3, "leave": 4, "ban": 5}
@@ -126,16 +127,15 @@ def _values(room: RoomRow) -> tuple[object, ...]:
     )
 
 
-async def advance(tx: Transaction, room: RoomRow, expected_last_pos: int) -> None:
-    """Move a room's row on.
+_ADVANCE = """
+    UPDATE rooms SET epoch = $2, state_ver = $3, last_pos = $4, depth = $5, tips = $6,
+                     joined_members = $7, invited_members = $8
+    WHERE room_nid = $1 AND last_pos = $9
+"""
 
-    ``StaleRoomError`` when its newest event is not the expected one, which is how
-    two writers that decided from the same row find each other out.
-    """
-    moved = await tx.execute(
-        """UPDATE rooms SET epoch = $2, state_ver = $3, last_pos = $4, depth = $5, tips = $6,
-                            joined_members = $7, invited_members = $8
-           WHERE room_nid = $1 AND last_pos = $9""",
+
+def _move(room: RoomRow, expected_last_pos: int) -> tuple[object, ...]:
+    return (
         room.nid,
         room.epoch,
         room.state_ver,
@@ -146,8 +146,32 @@ async def advance(tx: Transaction, room: RoomRow, expected_last_pos: int) -> Non
         room.invited_members,
         expected_last_pos,
     )
-    if not moved:
+
+
+async def advance(tx: Transaction, room: RoomRow, expected_last_pos: int) -> None:
+    """Move a room's row on.
+
+    ``StaleRoomError`` when its newest event is not the expected one, which is how
+    two writers that decided from the same row find each other out.
+    """
+    if not await tx.execute(_ADVANCE, *_move(room, expected_last_pos)):
         raise StaleRoomError(room.room_id)
+
+
+def moves(steps: Iterable[tuple[RoomRow, int]]) -> Rows | None:
+    """The same for many rooms, each moved on once whatever number of steps it takes.
+
+    ``None`` where a room's step does not begin where its last one ended.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, RoomRow] = {}
+    for room, expected_last_pos in steps:
+        if room.nid not in last:
+            first[room.nid] = expected_last_pos
+        elif last[room.nid].last_pos != expected_last_pos:
+            return None
+        last[room.nid] = room
+    return Rows(_ADVANCE, [_move(room, first[nid]) for nid, room in last.items()], each_changes=True)
 
 
 async def set_published(tx: Transaction, nid: int, published: bool) -> None:

@@ -8,7 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from homeserver.storage.database import Reader, Transaction
+from homeserver.storage.rows import Rows
+
+_ADD = """
+    INSERT INTO transaction_ids (user_id, device_id, scope, txn_id, event_id, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, device_id, scope, txn_id) DO NOTHING
+"""
+_ADD_OF_EVENT = """
+    INSERT INTO event_transactions (event_nid, device_id, txn_id)
+    VALUES ($1, $2, $3) ON CONFLICT (event_nid) DO NOTHING
+"""
+
+
+class SentAs(msgspec.Struct, frozen=True, gc=False):
+    """A work: remember what a transaction led to; the first one counts."""
+
+    user_id: str
+    device_id: str
+    scope: str
+    txn_id: str
+    event_id: str
+    #: In milliseconds since the epoch.
+    now: int
+
+    async def __call__(self, tx: Transaction) -> None:
+        await tx.execute(_ADD, *msgspec.structs.astuple(self))
+        nid = await tx.fetch_value("SELECT event_nid FROM events WHERE event_id = $1", self.event_id)
+        if nid is not None:
+            await tx.execute(_ADD_OF_EVENT, nid, self.device_id, self.txn_id)
+
+
+def rows(sent: Sequence[tuple[SentAs, int]]) -> list[Rows]:
+    """The same for many that led to events whose ``event_nid`` is known."""
+    return [
+        Rows(_ADD, [msgspec.structs.astuple(one) for one, _ in sent]),
+        Rows(_ADD_OF_EVENT, [(nid, one.device_id, one.txn_id) for one, nid in sent]),
+    ]
 
 
 async def event_id(r: Reader, user_id: str, device_id: str, scope: str, txn_id: str) -> str | None:
@@ -40,15 +78,11 @@ async def of_device(r: Reader, user_id: str, device_id: str, *, limit: int) -> l
     return [(row[0], row[1]) for row in rows]
 
 
-async def of_events(r: Reader, user_id: str, device_id: str, event_ids: Sequence[str]) -> dict[str, str]:
-    """The transaction ids by which one device sent events, by event id."""
+async def of_events(r: Reader, device_id: str, nids: Sequence[int]) -> dict[int, str]:
+    """The transaction ids by which one device of their sender sent events, by ``event_nid``."""
     rows = await r.fetch_in(
-        """
-        SELECT event_id, txn_id FROM transaction_ids
-        WHERE event_id IN $1 AND user_id = $2 AND device_id = $3
-        """,
-        event_ids,
-        user_id,
+        "SELECT event_nid, txn_id FROM event_transactions WHERE event_nid IN $1 AND device_id = $2",
+        nids,
         device_id,
     )
     return {row[0]: row[1] for row in rows}
@@ -57,21 +91,20 @@ async def of_events(r: Reader, user_id: str, device_id: str, event_ids: Sequence
 async def add(
     tx: Transaction, user_id: str, device_id: str, scope: str, txn_id: str, *, event_id: str, now: int
 ) -> None:
-    """Remember the event of a transaction; the first one counts."""
-    await tx.execute(
-        """
-        INSERT INTO transaction_ids (user_id, device_id, scope, txn_id, event_id, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, device_id, scope, txn_id) DO NOTHING
-        """,
-        user_id,
-        device_id,
-        scope,
-        txn_id,
-        event_id,
-        now,
-    )
+    """Remember what a transaction led to; the first one counts."""
+    await SentAs(user_id, device_id, scope, txn_id, event_id, now)(tx)
 
 
 async def remove_older(tx: Transaction, before: int) -> int:
     """Forget transactions from before a time; how many."""
-    return await tx.execute("DELETE FROM transaction_ids WHERE created_at < $1", before)
+    removed = await tx.execute("DELETE FROM transaction_ids WHERE created_at < $1", before)
+    oldest = await tx.fetch_value(
+        """SELECT e.event_nid FROM transaction_ids t JOIN events e ON e.event_id = t.event_id
+           ORDER BY t.created_at LIMIT 1"""
+    )
+    # Numbers of events grow with time, as good as always.
+    if oldest is not None:
+        await tx.execute("DELETE FROM event_transactions WHERE event_nid < $1", oldest)
+    elif removed:
+        await tx.execute("DELETE FROM event_transactions")
+    return removed

@@ -117,14 +117,14 @@ class ClientEvents:
     ) -> dict[str, dict[str, str]]:
         """What ``unsigned`` tells the sender alone of an event, by event id."""
         known: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        own = [one.stored.id for one in seen if one.stored.event.sender == user_id]
+        own = {one.stored.nid: one.stored.id for one in seen if one.stored.event.sender == user_id}
         if own and self.delayed is not None:
-            for event_id, delay_id in (await self.delayed.delay_ids(user_id, own)).items():
+            for event_id, delay_id in (await self.delayed.delay_ids(user_id, [*own.values()])).items():
                 known[event_id][_DELAY_ID] = delay_id
         if own and device_id is not None:
-            txn_ids = await transaction_ids.of_events(self._db.read, user_id, device_id, own)
-            for event_id, txn_id in txn_ids.items():
-                known[event_id]["transaction_id"] = txn_id
+            txn_ids = await transaction_ids.of_events(self._db.read, device_id, [*own])
+            for nid, txn_id in txn_ids.items():
+                known[own[nid]]["transaction_id"] = txn_id
         return known
 
     async def _written(

@@ -13,7 +13,8 @@ import pytest
 
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.errors import NotStored, SuspendedInTransaction
-from homeserver.storage.sqlite import Queued, SqliteDatabase, write_batch
+from homeserver.storage.sqlite import SqliteDatabase
+from homeserver.storage.sqlite_batches import Queued, write_batch
 
 Statement = Callable[[Transaction], Any]
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from homeserver.storage.sqlite import SqliteReader, SqliteScanner
+from homeserver.storage.sqlite import SqliteScanner
+from homeserver.storage.sqlite_connections import SqliteReader
 
 T = TypeVar("T")
 
