@@ -211,7 +211,7 @@ def _sync(
         db=core.db,
         visibility=shown.visibility,
         windows=shown.windows,
-        changes=StateChanges(core.db, core.keys, core.events, core.states),
+        changes=StateChanges(core.keys, core.events, core.states),
         client_events=shown.client_events,
         lazy_members=lazy_members,
         unread=unread,

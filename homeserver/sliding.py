@@ -35,7 +35,7 @@ def wire_sliding(
             events=core.events,
             visibility=reading.visibility,
             windows=TimelineWindows(core.db, reading.visibility),
-            changes=StateChanges(core.db, core.keys, core.events, core.states),
+            changes=StateChanges(core.keys, core.events, core.states),
             client_events=reading.client_events,
             unread=reading.unread,
         ),

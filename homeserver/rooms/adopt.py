@@ -10,6 +10,7 @@ from homeserver.protocol.auth_rules import check_against_state
 from homeserver.protocol.events import Event
 from homeserver.rooms.outliers import BULK, Outliers
 from homeserver.rooms.partial import Partial, PartialState, cited_members
+from homeserver.rooms.recent_changes import RecentChanges
 from homeserver.rooms.room import Room
 from homeserver.rooms.timeline import Change, Timeline
 from homeserver.storage import partial_joins
@@ -214,6 +215,7 @@ def _empty(room: Room, imported: int) -> None:
     if room.last_pos:
         room.epoch += 1
         room.epoch_start = imported
+        room.state_changes = RecentChanges(imported)
     room.state = {}
     room.members = {}
     room.servers = {}

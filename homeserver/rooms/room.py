@@ -16,6 +16,7 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.power_levels import PowerLevels, power_levels_from
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion
 from homeserver.rooms.partial import Partial
+from homeserver.rooms.recent_changes import RecentChanges
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import RoomRow, StaleRoomError
 
@@ -64,6 +65,7 @@ class Room:
         #: Every timeline event after position ``recent_after``, oldest first.
         self.recent: deque[StoredEvent] = deque()
         self.recent_after = row.last_pos
+        self.state_changes = RecentChanges(row.state_ver)
         self.changes_since_checkpoint = 0
         self.lock = asyncio.Lock()
         #: Writes that are queued and not on disk.

@@ -12,6 +12,7 @@ from homeserver.protocol.ids import is_room_id
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.partial import Partial
+from homeserver.rooms.recent_changes import MOST, RecentChanges
 from homeserver.rooms.room import RECENT_EVENTS, Room
 from homeserver.storage import events as event_storage
 from homeserver.storage import partial_joins
@@ -170,9 +171,7 @@ class Rooms:
         room.recent.extend(reversed(live[:RECENT_EVENTS]))
         is_all = len(live) <= RECENT_EVENTS
         room.recent_after = room.epoch_start if is_all else live[RECENT_EVENTS].pos or 0
-        room.changes_since_checkpoint = await state_storage.count_changes(
-            self._db.read, nid, row.epoch, row.checkpoint_ver
-        )
+        await self._load_changes(room)
         await self._load_partial(room, before)
         if before is not None:
             # Whoever waits for the lock of the room as it was must not decide beside those who have it now.
@@ -181,6 +180,19 @@ class Rooms:
         self._nids[room.room_id] = nid
         self._let_go()
         return room
+
+    async def _load_changes(self, room: Room) -> None:
+        changes = await state_storage.newest_changes(self._db.read, room.nid, room.epoch, MOST + 1)
+        is_all = len(changes) <= MOST
+        room.state_changes = RecentChanges(room.epoch_start)
+        room.state_changes.note(changes)
+        if is_all or changes[0].ver <= room.checkpoint_ver:
+            count = sum(change.ver > room.checkpoint_ver for change in changes)
+        else:
+            count = await state_storage.count_changes(
+                self._db.read, room.nid, room.epoch, room.checkpoint_ver
+            )
+        room.changes_since_checkpoint = count
 
     async def _load_partial(self, room: Room, before: Room | None) -> None:
         """Whether only a part of the state is here; who waited at the room as it was looks again."""

@@ -23,7 +23,7 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence, pack
-from homeserver.storage.state import NO_EVENT, Overlay
+from homeserver.storage.state import NO_EVENT, Overlay, StateChange
 
 #: A chain of overlays longer than this is folded into one.
 MAX_OVERLAY_CHAIN = 8
@@ -95,6 +95,9 @@ class StateStore:
                 if key == key_nid:
                     return nid
             ref = _base_of(overlay)
+        at_hand = room.state_changes.value_at(key_nid, ref)
+        if at_hand is not None:
+            return at_hand
         await room.settle()
         epoch = await self._epoch_of(room, ref)
         return await state.value_at(self._db.read, room.nid, epoch, key_nid, ref)
@@ -102,8 +105,14 @@ class StateStore:
     async def state_at(self, room: Room, ref: int) -> dict[int, int]:
         """The whole state at a reference, ``key_nid`` to ``event_nid``."""
         base_ver, difference = await self._flatten(ref)
-        await room.settle()
-        whole = await self._version(room, base_ver)
+        if room.state_changes.is_whole:
+            # All there ever was is in memory: most rooms are small.
+            log = room.state_changes.between(0, base_ver)
+            whole: dict[int, int] = {}
+            _apply(whole, {change.key_nid: change.event_nid for change in log})
+        else:
+            await room.settle()
+            whole = await self._version(room, base_ver)
         _apply(whole, difference)
         return whole
 
@@ -124,19 +133,28 @@ class StateStore:
     async def difference(self, room: Room, ref: int, base_ver: int) -> Difference:
         """What has to change in version ``base_ver`` to get the state at ``ref``."""
         version, overlaid = await self._flatten(ref)
-        await room.settle()
         found: Difference = {}
         if version < room.epoch_start <= base_ver:
+            await room.settle()
             there, here = await self._version(room, version), await self._version(room, base_ver)
             found = differences(there, here)
         elif version > base_ver:
-            for change in await state.changes(self._db.scan, room.nid, room.epoch, base_ver, version):
+            for change in await self.changes(room, base_ver, version):
                 found[change.key_nid] = change.event_nid
         elif version < base_ver:
-            for change in await state.changes(self._db.scan, room.nid, room.epoch, version, base_ver):
+            for change in await self.changes(room, version, base_ver):
                 found.setdefault(change.key_nid, change.prev_event_nid)
         found.update(overlaid)
         return found
+
+    async def changes(self, room: Room, after: int, upto: int) -> list[StateChange]:
+        """The changes of the room's state in ``(after, upto]`` of its present epoch, oldest first."""
+        if after >= room.state_changes.after:
+            return room.state_changes.between(after, upto)
+        await room.settle()
+        # There is hardly more in the log than in the timeline that goes with it.
+        reader = self._db.read if after >= room.recent_after else self._db.scan
+        return await state.changes(reader, room.nid, room.epoch, after, upto)
 
     async def overlay_on(self, room: Room, ref: int, changes: Mapping[int, int]) -> Overlay:
         """The overlay that says "the state at ``ref``, with these changes".

@@ -398,6 +398,7 @@ class Timeline:
             batch.entries.append(CurrentEntry(change.key_nid, nid, membership))
         if changes:
             room.state_ver = pos
+            room.state_changes.note(batch.changes[-len(changes) :])
             room.changes_since_checkpoint += len(changes)
 
     def _change_member(self, room: Room, batch: Append, change: Change, pos: int) -> None:

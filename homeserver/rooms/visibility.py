@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from homeserver.protocol.events import StateKey
-from homeserver.protocol.visibility import may_see_event, visibility_of
+from homeserver.protocol.visibility import SHARED, may_see_event, visibility_of
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.key_history import KeyHistories, KeyHistory, meaning_of
 from homeserver.rooms.retention import Retention, is_expired
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.state_store import StateStore
-from homeserver.storage import state as state_storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
@@ -35,27 +34,13 @@ class SeenEvent(msgspec.Struct, frozen=True, gc=False, eq=False):
     membership: str
 
 
-class _History(msgspec.Struct, frozen=True, gc=False):
-    """The values one key has had in a room's current state, oldest first."""
-
-    key: StateKey
-    key_nid: int | None
-    versions: tuple[int, ...]
-    events: tuple[StoredEvent | None, ...]
-
-    def at(self, version: int) -> StoredEvent | None:
-        index = bisect.bisect_right(self.versions, version)
-        return self.events[index - 1] if index else None
-
-
 class Visibility:
     """Tells what people may see of rooms' histories."""
 
     def __init__(
         self, db: Database, keys: Keys, events: EventCache, states: StateStore, retention: Retention
     ) -> None:
-        self._db = db
-        self._keys = keys
+        self._histories = KeyHistories(db, keys, events)
         self._events = events
         self._states = states
         self._retention = retention
@@ -74,7 +59,7 @@ class Visibility:
         without a break: events that build on it need no look at anything.
         """
         seen: list[SeenEvent] = []
-        histories: tuple[_History, _History] | None = None
+        histories: tuple[KeyHistory, KeyHistory] | None = None
         before = self._retention.expired_before(room)
         for stored in events:
             if not stored.shown or stored.state_before is None or is_expired(stored, before):
@@ -84,8 +69,8 @@ class Visibility:
                 continue
             if histories is None:
                 histories = (
-                    await self._history(room, HISTORY_VISIBILITY),
-                    await self._history(room, (MEMBER, user_id)),
+                    await self._histories.of(room, HISTORY_VISIBILITY),
+                    await self._histories.of(room, (MEMBER, user_id)),
                 )
             one = await self._judge(room, user_id, stored, *histories)
             if one is not None:
@@ -98,12 +83,12 @@ class Visibility:
 
     async def joined_since(self, room: Room, user_id: str, upto: int) -> int | None:
         """The position of the join that still held at ``upto``; ``None`` for who was not joined then."""
-        history = await self._history(room, (MEMBER, user_id))
+        history = await self._histories.of(room, (MEMBER, user_id))
         since: int | None = None
-        for version, stored in zip(history.versions, history.events, strict=True):
+        for version, membership in zip(history.versions, history.values, strict=True):
             if version > upto:
                 break
-            if _membership(stored) != "join":
+            if membership != "join":
                 since = None
             elif since is None:
                 since = version
@@ -114,13 +99,13 @@ class Visibility:
 
         ``None`` for who never left.
         """
-        history = await self._history(room, (MEMBER, user_id))
+        history = await self._histories.of(room, (MEMBER, user_id))
         left: int | None = None
         was_joined = False
-        for version, stored in zip(history.versions, history.events, strict=True):
+        for version, membership in zip(history.versions, history.values, strict=True):
             if before is not None and version >= before:
                 break
-            joined = _membership(stored) == "join"
+            joined = membership == "join"
             if was_joined and not joined:
                 left = version
             was_joined = joined
@@ -128,48 +113,35 @@ class Visibility:
 
     async def membership_at(self, room: Room, user_id: str, pos: int) -> tuple[int, StoredEvent] | None:
         """The member event in force at a position, with the position that put it there."""
-        history = await self._history(room, (MEMBER, user_id))
+        history = await self._histories.of(room, (MEMBER, user_id))
         index = bisect.bisect_right(history.versions, pos)
-        stored = history.events[index - 1] if index else None
-        return (history.versions[index - 1], stored) if stored is not None else None
+        nid = history.nids[index - 1] if index else NO_EVENT
+        return (history.versions[index - 1], (await self._events.by_nids([nid]))[nid]) if nid else None
 
     async def _judge(
-        self, room: Room, user_id: str, stored: StoredEvent, visibility: _History, member: _History
+        self, room: Room, user_id: str, stored: StoredEvent, visibility: KeyHistory, member: KeyHistory
     ) -> SeenEvent | None:
-        visibility_event = await self._at(room, stored, visibility)
-        before = _membership(await self._at(room, stored, member))
+        before = await self._at(room, stored, member)
         own = _member_after(stored, user_id)
-        is_visibility = stored.event.type == HISTORY_VISIBILITY[0] and stored.event.state_key == ""
         allowed = may_see_event(
-            visibility=visibility_of(visibility_event.event.content if visibility_event else None),
+            visibility=await self._at(room, stored, visibility) or SHARED,
             membership_at_event=before,
             joined_since=_joined_after(member, stored.pos if stored.pos is not None else 0),
-            visibility_after=visibility_of(stored.event.content) if is_visibility else None,
+            visibility_after=_visibility_after(stored),
             membership_after=own,
         )
         return SeenEvent(stored, own or before or "leave") if allowed else None
 
-    async def _at(self, room: Room, stored: StoredEvent, history: _History) -> StoredEvent | None:
-        """One key of the state before an event."""
+    async def _at(self, room: Room, stored: StoredEvent, history: KeyHistory) -> str | None:
+        """What one key said in the state before an event."""
         ref = stored.state_before or 0
         if ref >= 0:
             return history.at(ref)
         if history.key_nid is None:
-            return None
+            return meaning_of(history.key, None)
         nid = await self._states.value_at(room, ref, history.key_nid)
-        return (await self._events.by_nids([nid]))[nid] if nid != NO_EVENT else None
-
-    async def _history(self, room: Room, key: StateKey) -> _History:
-        key_nid = await self._keys.find(key)
-        if key_nid is None:
-            return _History(key, None, (), ())
-        log = [
-            change
-            for epoch in range(room.epoch + 1)  # positions only grow, from one epoch to the next too
-            for change in await state_storage.history_of(self._db.read, room.nid, epoch, key_nid)
-        ]
-        events = await self._events.by_nids([nid for _, nid in log if nid != NO_EVENT])
-        return _History(key, key_nid, tuple(ver for ver, _ in log), tuple(events.get(nid) for _, nid in log))
+        events = await self._events.by_nids([nid] if nid != NO_EVENT else [])
+        return meaning_of(history.key, events.get(nid))
 
 
 def only_events(seen: Sequence[SeenEvent]) -> list[StoredEvent]:
@@ -177,21 +149,25 @@ def only_events(seen: Sequence[SeenEvent]) -> list[StoredEvent]:
     return [one.stored for one in seen]
 
 
-def _joined_after(member: _History, pos: int) -> bool:
+def _joined_after(member: KeyHistory, pos: int) -> bool:
     """Whether a user joined after a position; who is joined now did so after whatever they missed."""
-    return any(
-        _membership(stored) == "join" and (version > pos or index == len(member.events) - 1)
-        for index, (version, stored) in enumerate(zip(member.versions, member.events, strict=True))
-    )
+    if not member.values:
+        return False
+    if member.values[-1] == "join":
+        return True
+    later = zip(reversed(member.versions), reversed(member.values), strict=True)
+    return any(version > pos and membership == "join" for version, membership in later)
 
 
-def _membership(stored: StoredEvent | None) -> str | None:
-    membership = stored.event.content.get("membership") if stored is not None else None
-    return membership if isinstance(membership, str) else None
+def _visibility_after(stored: StoredEvent) -> str | None:
+    """The visibility an event sets, when it is one that does."""
+    if stored.event.type != HISTORY_VISIBILITY[0] or stored.event.state_key != "":
+        return None
+    return visibility_of(stored.event.content)
 
 
 def _member_after(stored: StoredEvent, user_id: str) -> str | None:
     """The membership an event gives a user, when it is one of theirs."""
     if stored.event.type != MEMBER or stored.event.state_key != user_id:
         return None
-    return _membership(stored) or "leave"
+    return meaning_of((MEMBER, user_id), stored) or "leave"

@@ -15,6 +15,7 @@ from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.missing import ClaimedState
 from homeserver.rooms.partial import Partial
 from homeserver.rooms.policy import policy_server_of
+from homeserver.rooms.recent_changes import RecentChanges
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.second_decision import Decided, SecondDecision
 from homeserver.rooms.state_store import Difference, StateStore, differences
@@ -257,6 +258,7 @@ def _move_on(
     room.epoch += 1
     room.epoch_start = base_ver
     room.state_ver = decided.version
+    room.state_changes = RecentChanges(decided.version)
     room.checkpoint_ver = 0
     room.changes_since_checkpoint = len(rows.first) + len(decided.changes)
     room.state = {key: stored for key, stored in state.items() if key[0] != MEMBER}

@@ -194,6 +194,18 @@ async def changes(r: Reader, room_nid: int, epoch: int, after: int, upto: int) -
     return [StateChange(*row) for row in rows]
 
 
+async def newest_changes(r: Reader, room_nid: int, epoch: int, limit: int) -> list[StateChange]:
+    """The last ``limit`` changes of the log, in order of versions."""
+    rows = await r.fetch(
+        """SELECT key_nid, ver, event_nid, prev_event_nid FROM state_log
+           WHERE room_nid = $1 AND epoch = $2 ORDER BY ver DESC LIMIT $3""",
+        room_nid,
+        epoch,
+        limit,
+    )
+    return [StateChange(*row) for row in reversed(rows)]
+
+
 async def member_changes(
     r: Reader, room_nid: int, epoch: int, after: int, limit: int
 ) -> list[tuple[int, int]]:

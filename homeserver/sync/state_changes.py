@@ -15,8 +15,6 @@ from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.partial import members_cited_by
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.rooms.state_store import StateStore
-from homeserver.storage import state as state_storage
-from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.state import NO_EVENT, StateChange
@@ -36,8 +34,7 @@ NO_CHANGES = Changes([], False)
 class StateChanges:
     """Reads the state between positions."""
 
-    def __init__(self, db: Database, keys: Keys, events: EventCache, states: StateStore) -> None:
-        self._db = db
+    def __init__(self, keys: Keys, events: EventCache, states: StateStore) -> None:
         self._keys = keys
         self._events = events
         self._states = states
@@ -99,9 +96,7 @@ class StateChanges:
     async def _without_members(self, room: Room, pos: int) -> dict[int, int]:
         """The state at a position but for memberships: that of now, with its changes undone."""
         values = {stored.key_nid or 0: stored.nid for stored in room.state.values()}
-        upto = room.state_ver
-        await room.settle()
-        log = await self._log(room, pos, upto)
+        log = await self._log(room, pos, room.state_ver)
         names = await self._keys.names([change.key_nid for change in log])
         for change in reversed(log):
             if names[change.key_nid][0] != MEMBER:
@@ -111,8 +106,7 @@ class StateChanges:
     async def _log(self, room: Room, after: int, upto: int) -> list[StateChange]:
         if after >= min(upto, room.state_ver):
             return []
-        reader = self._db.read if after >= room.recent_after else self._db.scan
-        return await state_storage.changes(reader, room.nid, room.epoch, after, upto)
+        return await self._states.changes(room, after, upto)
 
     async def _load(self, nids: Iterable[int]) -> list[StoredEvent]:
         wanted = [nid for nid in nids if nid != NO_EVENT]
