@@ -51,7 +51,9 @@ def run_server(config: Config) -> None:
         # Loaded only now, so that other commands do not load all of the server.
         from homeserver.log import configure_logging  # noqa: PLC0415
     from homeserver.main import serve  # noqa: PLC0415
+    from homeserver.memory import give_back_what_is_freed  # noqa: PLC0415
 
+    give_back_what_is_freed()
     configure_logging(config.log.level, config.log.format)
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:

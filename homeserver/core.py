@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from homeserver.clock import Clock
 from homeserver.protocol.retention import Lifetimes
 from homeserver.protocol.signing import SigningKey
-from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.event_cache import EVENT_BYTES, EventCache
 from homeserver.rooms.extremities import Extremities
 from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.resolution import Resolution
@@ -64,6 +64,7 @@ async def open_core(
     lifetimes: Lifetimes | None = None,
     forget_on_leave: bool = False,
     keep_redacted_ms: int = 0,
+    event_cache_bytes: int = EVENT_BYTES,
 ) -> Core:
     """Wire the core over an open database; without ``lifetimes`` events are kept for ever.
 
@@ -73,7 +74,7 @@ async def open_core(
     positions = await Sequence.open(db, "positions")
     event_nids = await Sequence.open(db, "events")
     keys = Keys(db.read, db.scan, await Sequence.open(db, "keys"))
-    events = EventCache(db)
+    events = EventCache(db, event_cache_bytes)
     states = StateStore(db, keys, events, await Sequence.open(db, "overlays"))
     resolution = Resolution(db, keys, events, states)
     rooms = Rooms(db, events, await Sequence.open(db, "rooms"), server_name)

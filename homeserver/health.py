@@ -19,15 +19,13 @@ from prometheus_client.process_collector import ProcessCollector
 from homeserver.live import TRANSPORTS
 from homeserver.replies import Json, Reply, Text
 from homeserver.rooms.announcement import NewEvents
+from homeserver.stalls import Stalls
 from homeserver.storage import health as health_storage
 from homeserver.storage.database import Database
 from homeserver.web import Access, Request, Route
 
 #: A database that does not answer for so long is not well.
 _PATIENCE_S = 5.0
-
-#: Seconds between looks at the event loop's delay.
-_LOOP_CHECK_S = 1.0
 
 
 class Metrics:
@@ -49,11 +47,7 @@ class Metrics:
         self._events = Counter(
             "inglenook_events", "Events that became part of a room", ["origin"], registry=self.registry
         )
-        self._loop_delay = Gauge(
-            "inglenook_event_loop_delay_seconds",
-            "How late the event loop was at its latest check",
-            registry=self.registry,
-        )
+        self.stalls = Stalls(self.registry)
 
     def watch_live_streams(self, open_streams: Mapping[str, int]) -> None:
         """Show how many streams are open, by transport."""
@@ -75,14 +69,6 @@ class Metrics:
         """Count events: a listener of the notifier."""
         for stored in news.events:
             self._events.labels("local" if stored.sent_here else "remote").inc()
-
-    async def watch_event_loop(self) -> None:
-        """Measure the event loop's delay until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + _LOOP_CHECK_S
-            await asyncio.sleep(_LOOP_CHECK_S)
-            self._loop_delay.set(max(0.0, loop.time() - due))
 
 
 class Health:

@@ -32,6 +32,7 @@ from homeserver.connections import Connections
 from homeserver.core import Core
 from homeserver.health import Health, Metrics
 from homeserver.live import LiveStreams
+from homeserver.memory import collect_rarely
 from homeserver.origins import Origins
 from homeserver.parts import Parts, open_configured_core, rate_limiter, start_background, wire_parts
 from homeserver.ratelimit import RateLimiter
@@ -54,6 +55,7 @@ async def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     server = await Server.start(config)
+    collect_rarely()
     try:
         await stop.wait()
         _log.info("stopping")
@@ -75,7 +77,8 @@ class Server:
             core = await open_configured_core(config, clock or SystemClock(), opened)
             metrics = Metrics()
             core.notifier.listeners.append(metrics.count_events)
-            core.background.start(metrics.watch_event_loop(), "event loop watch")
+            metrics.stalls.start()
+            opened.callback(metrics.stalls.stop)
             limiter = rate_limiter(config, core.clock)
             parts = await wire_parts(config, core, opened)
             health = Health(core.db, metrics)

@@ -80,6 +80,7 @@ async def open_configured_core(config: Config, clock: Clock, opened: contextlib.
         lifetimes=config.retention.lifetimes(),
         forget_on_leave=config.rooms.forget_on_leave,
         keep_redacted_ms=config.rooms.keep_redacted_ms,
+        event_cache_bytes=config.caches.event_bytes,
     )
     opened.push_async_callback(core.background.close)
     return core

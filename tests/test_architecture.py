@@ -132,7 +132,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.application_services",
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
-    "homeserver.health": (*COMMON, *DOMAIN),
+    "homeserver.health": (*COMMON, *DOMAIN, "homeserver.stalls"),
     "homeserver.parts": ("homeserver", "federation"),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),

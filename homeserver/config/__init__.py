@@ -199,6 +199,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """How much of what is stored is kept in memory."""
+
+    #: Bytes that events read lately may take.
+    event_bytes: Annotated[int, number(int, 1_048_576, 68_719_476_736)] = 33_554_432
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
     """What new rooms are made of."""
 
@@ -265,6 +273,7 @@ class Config:
     email: Email = field(default_factory=Email)
     identity_servers: IdentityServers = field(default_factory=IdentityServers)
     limits: Limits = Limits()
+    caches: Caches = Caches()
     rooms: Rooms = Rooms()
     presence: Presence = Presence()
     profiles: Profiles = field(default_factory=Profiles)

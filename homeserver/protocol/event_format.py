@@ -94,7 +94,8 @@ def event_of(pdu: dict[str, Any], rules: RoomVersion, event_id: str, encoded: by
         prev_events=_referenced(pdu["prev_events"], rules),
         auth_events=_referenced(pdu["auth_events"], rules),
         redacts=_redacts(pdu, rules) if event_type == "m.room.redaction" else None,
-        json=encoded,
+        # A copy: what orjson returns holds on to four KiB, and events are kept by the ten thousand.
+        json=b"%b" % encoded,
     )
 
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import Final
 
 from homeserver.storage import events
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
+
+#: Bytes of memory the events may take.
+EVENT_BYTES: Final = 32 * 1024 * 1024
+#: What an event takes beside its JSON, in bytes: its fields, ids, references and places in the dicts.
+_BESIDE_JSON: Final = 900
+#: Of this many parts one is let go at a time, so that it is seldom done and never takes long.
+_PARTS: Final = 16
 
 #: Reads of more events than this go where they do not hold up the event loop.
 _BOUNDED = 50
 
 
 class EventCache:
-    """Events by number and by id; when there are too many, those that were read first go first."""
+    """Events by number and by id; beyond ``capacity`` bytes those that were read first go first."""
 
-    def __init__(self, db: Database, capacity: int = 30_000) -> None:
+    def __init__(self, db: Database, capacity: int = EVENT_BYTES) -> None:
         self._db = db
         self._capacity = capacity
+        self._bytes = 0
         self._by_nid: dict[int, StoredEvent] = {}
         self._nids: dict[str, int] = {}
 
@@ -68,8 +78,21 @@ class EventCache:
 
     def put(self, stored: StoredEvent) -> None:
         """Remember an event that is on disk, or its newer form."""
-        if len(self._by_nid) >= self._capacity and stored.nid not in self._by_nid:
-            for nid in list(self._by_nid)[: self._capacity // 4]:
-                del self._nids[self._by_nid.pop(nid).id]
+        before = self._by_nid.get(stored.nid)
+        self._bytes += _bytes_of(stored) - (_bytes_of(before) if before is not None else 0)
         self._by_nid[stored.nid] = stored
         self._nids[stored.id] = stored.nid
+        if self._bytes > self._capacity:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        part = max(1, len(self._by_nid) // _PARTS)
+        while self._bytes > self._capacity:
+            for nid in list(islice(self._by_nid, part)):
+                gone = self._by_nid.pop(nid)
+                del self._nids[gone.id]
+                self._bytes -= _bytes_of(gone)
+
+
+def _bytes_of(stored: StoredEvent) -> int:
+    return len(stored.event.json) + _BESIDE_JSON

@@ -32,6 +32,7 @@ from homeserver.storage.sqlite_checkpoints import LOG_BYTES, Checkpoints
 from homeserver.storage.sqlite_connections import (
     BUSY_TIMEOUT_S,
     PRAGMAS,
+    SCAN_PRAGMAS,
     SqliteReader,
     connect,
     json_array,
@@ -112,7 +113,7 @@ class SqliteScanner:
         connection = await aiosqlite.connect(
             uri_of(self._path, "ro"), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S
         )
-        for pragma in PRAGMAS:
+        for pragma in SCAN_PRAGMAS:
             await connection.execute_fetchall(pragma)
         return connection
 

@@ -29,7 +29,7 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import REDACTED, StoredEvent
 from homeserver.sync.rulesets import Rules
 
-_REMEMBERED_EVENTS = 4000
+_REMEMBERED_EVENTS = 1000
 #: More changes of a room's members than these are not counted back through.
 _MAX_MEMBER_CHANGES = 1000
 

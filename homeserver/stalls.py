@@ -1,0 +1,85 @@
+"""How long everybody waits for something that does not give the event loop its turn.
+
+A timer of the loop is due twenty times a second; how late it comes is how long a request would
+have waited to be looked at.  Pauses of the garbage collector, one of the causes, are told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+_log = structlog.get_logger()
+
+_PERIOD_S: Final = 0.05
+#: What is logged, for somebody noticed.
+_LONG_S: Final = 1.0
+_BUCKETS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+
+
+class Stalls:
+    """Measures from ``start`` until ``stop``; ``registry`` gets the metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._lag = Histogram(
+            "inglenook_event_loop_lag_seconds",
+            "How late a timer of the event loop was, twenty times a second",
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        worst = Gauge(
+            "inglenook_event_loop_lag_max_seconds",
+            "The latest that a timer of the event loop was since this was last asked for",
+            registry=registry,
+        )
+        worst.set_function(self._take_worst)
+        pauses = Histogram(
+            "inglenook_gc_pause_seconds",
+            "How long the garbage collector held everything up, by generation",
+            ["generation"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._pauses = [pauses.labels(str(generation)) for generation in range(3)]
+        self._worst = 0.0
+        self._due = 0.0
+        self._collecting_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        gc.callbacks.append(self._collector)
+        self._wait(asyncio.get_running_loop())
+
+    def stop(self) -> None:
+        """End; to be called once."""
+        gc.callbacks.remove(self._collector)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + _PERIOD_S
+        self._timer = loop.call_at(self._due, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        late = max(0.0, loop.time() - self._due)
+        self._lag.observe(late)
+        self._worst = max(self._worst, late)
+        if late > _LONG_S:
+            _log.warning("the event loop was held up", seconds=round(late, 2))
+        self._wait(loop)
+
+    def _take_worst(self) -> float:
+        worst, self._worst = self._worst, 0.0
+        return worst
+
+    def _collector(self, phase: str, about: dict[str, Any]) -> None:
+        if phase == "start":
+            self._collecting_since = perf_counter()
+        else:
+            self._pauses[about["generation"]].observe(perf_counter() - self._collecting_since)

@@ -1,0 +1,53 @@
+"""Stalls of the event loop and pauses of the collector are measured."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from homeserver.memory import collect_rarely
+from homeserver.stalls import Stalls
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+async def test_what_holds_the_loop_shows_as_lag_until_it_is_asked_for(registry: CollectorRegistry) -> None:
+    stalls = Stalls(registry)
+    stalls.start()
+    time.sleep(0.2)  # noqa: ASYNC251  what must not happen in the loop
+    # The timer that is late comes before this one.
+    await asyncio.sleep(0.001)
+    stalls.stop()
+
+    assert registry.get_sample_value("inglenook_event_loop_lag_seconds_sum") > 0.1
+    assert registry.get_sample_value("inglenook_event_loop_lag_max_seconds") > 0.1
+    assert registry.get_sample_value("inglenook_event_loop_lag_max_seconds") == 0
+
+
+async def test_pauses_of_the_collector_are_counted_by_generation(registry: CollectorRegistry) -> None:
+    stalls = Stalls(registry)
+    stalls.start()
+    gc.collect(1)
+    stalls.stop()
+    gc.collect(1)
+
+    assert registry.get_sample_value("inglenook_gc_pause_seconds_count", {"generation": "1"}) == 1
+
+
+def test_what_is_there_when_the_server_has_started_is_not_looked_through_again() -> None:
+    before = gc.get_threshold()
+    kept = [["a container"]]
+    try:
+        collect_rarely()
+        assert not any(one is kept for one in gc.get_objects())
+        assert gc.get_threshold() > before
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
