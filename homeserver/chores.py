@@ -41,7 +41,10 @@ def start_chores(
 
     async def forget_transactions() -> None:
         before = core.clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
-        await core.db.write(partial(transaction_ids.remove_older, before=before))
+        removed = 1
+        # In steps, between which others write.
+        while removed:
+            removed = await core.db.write(partial(transaction_ids.remove_older, before=before))
 
     async def forget_published_keys() -> None:
         await core.db.write(partial(remote_keys.forget_published, keep=_PUBLISHED_KEYS_KEPT))
