@@ -40,6 +40,7 @@ __all__ = [
     "auth_types_for",
     "check_against_state",
     "check_auth_events",
+    "says_nothing_of_itself",
 ]
 
 
@@ -83,6 +84,28 @@ def auth_types_of(rules: RoomVersion, event: Event) -> list[StateKey]:
     return auth_types_for(
         rules, type=event.type, sender=event.sender, state_key=event.state_key, content=content_of(event)
     )
+
+
+#: Types of which the rules read more than who sends them.
+_READ_FURTHER = frozenset(
+    {
+        "m.room.create",
+        "m.room.member",
+        "m.room.power_levels",
+        "m.room.third_party_invite",
+        "m.room.redaction",
+        "m.room.aliases",
+    }
+)
+
+
+def says_nothing_of_itself(type: str, state_key: str | None) -> bool:
+    """Whether all that the rules ask of such an event is its room, its sender and its type.
+
+    What is allowed once is allowed as long as the state stays the same, then; and its
+    ``auth_events`` are the same too.
+    """
+    return state_key is None and type not in _READ_FURTHER
 
 
 def check_auth_events(

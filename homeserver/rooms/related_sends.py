@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from homeserver.errors import MatrixError
-from homeserver.protocol.relations import ANNOTATION, THREAD, Relation, annotation_slot, relation_of
+from homeserver.protocol.relations import ANNOTATION, THREAD, Relation, annotation_slot
 from homeserver.rooms.bundles import is_thread_root
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.send import Draft
@@ -30,16 +30,13 @@ class RelatedSends:
         self._annotating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def checked(self, room_id: str, draft: Draft) -> AsyncIterator[None]:
-        """To be sent within, until the event is on disk.
+    async def checked(self, room_id: str, draft: Draft, relation: Relation) -> AsyncIterator[None]:
+        """An event with a relation is to be sent within, until it is on disk.
 
         Raises 400 ``M_DUPLICATE_ANNOTATION`` for an annotation the user has made already, and
         400 ``M_UNKNOWN`` for a thread that would begin at the child of another event.
         """
-        relation = relation_of(draft.content)
-        if relation is None:
-            yield
-        elif relation.rel_type == ANNOTATION and relation.key is not None:
+        if relation.rel_type == ANNOTATION and relation.key is not None:
             slot = annotation_slot(room_id, relation, draft.sender, draft.type)
             async with self._annotating.setdefault(slot, asyncio.Lock()):
                 await self._check_annotation(slot)

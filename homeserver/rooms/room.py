@@ -27,6 +27,10 @@ MEMBER = "m.room.member"
 GUEST_ACCESS = "m.room.guest_access"
 
 
+#: How many kinds of messages a room remembers to be allowed.
+_ALLOWED_KEPT = 256
+
+
 class Room:
     """The current state, the forward extremities and the newest events of one room.
 
@@ -67,6 +71,10 @@ class Room:
         self.recent_after = row.last_pos
         self.state_changes = RecentChanges(row.state_ver)
         self.changes_since_checkpoint = 0
+        #: The auth events of messages that the current state allows, by sender and type.
+        self._allowed: dict[tuple[str, str], list[StoredEvent]] = {}
+        #: The state they are of: epoch and version.
+        self._allowed_in = (0, 0)
         self.lock = asyncio.Lock()
         #: Writes that are queued and not on disk.
         self.unsettled: set[asyncio.Future[Any]] = set()
@@ -103,6 +111,19 @@ class Room:
     def current(self, key: StateKey) -> StoredEvent | None:
         """The current value of a key; memberships only as far as ``members`` knows them."""
         return self.members.get(key[1]) if key[0] == MEMBER else self.state.get(key)
+
+    def allowed(self, sender: str, type_: str) -> list[StoredEvent] | None:
+        """The auth events of such a message, if one was allowed by the state as it is."""
+        if self._allowed_in != (self.epoch, self.state_ver):
+            return None
+        return self._allowed.get((sender, type_))
+
+    def note_allowed(self, sender: str, type_: str, auth: list[StoredEvent]) -> None:
+        """The current state allows a message that ``auth_rules.says_nothing_of_itself``."""
+        state = (self.epoch, self.state_ver)
+        if self._allowed_in != state or len(self._allowed) >= _ALLOWED_KEPT:
+            self._allowed, self._allowed_in = {}, state
+        self._allowed[sender, type_] = auth
 
     def state_event(self, type_: str, state_key: str = "") -> Event | None:
         """A current state event that is not a membership."""
@@ -173,6 +194,7 @@ class Room:
                 self.recent[index] = stored
         self.tips = tuple(stored if tip.nid == stored.nid else tip for tip in self.tips)
         if stored.event.is_state:
+            self._allowed.clear()
             key = stored.event.key
             held = self.state.get(key)
             if held is not None and held.nid == stored.nid:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json, forbidden
-from homeserver.protocol.auth_rules import StateLookup, auth_types_for, auth_types_of, check_against_state
+from homeserver.protocol.auth_rules import (
+    StateLookup,
+    auth_types_for,
+    auth_types_of,
+    check_against_state,
+    says_nothing_of_itself,
+)
 from homeserver.protocol.event_format import InvalidEvent
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.signing import SigningKey
@@ -114,13 +120,14 @@ class Send:
             await room.settle()
             room.check_sound()
         base = await self._extremities.base(room)
-        pdu, auth = await self._template(room, draft, base)
-        event = self.sealed(pdu, room)
-        check_against_state(room.rules, event, current_state_of(room))
-        if base.state != room.state_ver:
-            before: dict[StateKey, Event] = {room.create.event.key: room.create.event}
-            before |= {stored.event.key: stored.event for stored in auth}
-            check_against_state(room.rules, event, lambda type_, key: before.get((type_, key)))
+        is_plain = base.state == room.state_ver and says_nothing_of_itself(draft.type, draft.state_key)
+        allowed = room.allowed(draft.sender, draft.type) if is_plain else None
+        auth = await self._auth_events(room, draft, base) if allowed is None else allowed
+        event = self.sealed(self._template(room, draft, base, auth), room)
+        if allowed is None:
+            _check(room, event, base, auth)
+            if is_plain:
+                room.note_allowed(draft.sender, draft.type, auth)
         return Addition(
             event=event,
             auth_nids=tuple([stored.nid for stored in auth]),
@@ -182,11 +189,12 @@ class Send:
 
         Caller holds the room lock.
         """
-        return await self._template(room, draft, await self._extremities.base(room))
+        base = await self._extremities.base(room)
+        auth = await self._auth_events(room, draft, base)
+        return self._template(room, draft, base, auth), auth
 
-    async def _template(
-        self, room: Room, draft: Draft, base: Base
-    ) -> tuple[dict[str, Any], list[StoredEvent]]:
+    async def _auth_events(self, room: Room, draft: Draft, base: Base) -> list[StoredEvent]:
+        """What an event cites of the state before it; memberships that matter are loaded then."""
         keys = auth_types_for(
             room.rules,
             type=draft.type,
@@ -200,8 +208,10 @@ class Send:
             found = [room.current(key) for key in keys]
         else:
             found = [await self._states.event_at(room, base.state, key) for key in keys]
-        auth = [stored for stored in found if stored is not None]
-        pdu = template(
+        return [stored for stored in found if stored is not None]
+
+    def _template(self, room: Room, draft: Draft, base: Base, auth: Sequence[StoredEvent]) -> dict[str, Any]:
+        return template(
             rules=room.rules,
             room_id=room.room_id,
             sender=draft.sender,
@@ -214,7 +224,6 @@ class Send:
             redacts=draft.redacts,
             sticky_ms=draft.sticky_ms,
         )
-        return pdu, auth
 
     def sealed(self, pdu: dict[str, Any], room: Room) -> Event:
         """A template hashed and signed by this server; raises what ``send`` does for impossible events."""
@@ -239,6 +248,15 @@ def current_state_of(room: Room) -> StateLookup:
         return stored.event if stored else None
 
     return state
+
+
+def _check(room: Room, event: Event, base: Base, auth: Sequence[StoredEvent]) -> None:
+    """Raises ``NotAllowed`` for an event that the current state or the state before it does not allow."""
+    check_against_state(room.rules, event, current_state_of(room))
+    if base.state != room.state_ver:
+        before: dict[StateKey, Event] = {room.create.event.key: room.create.event}
+        before |= {stored.event.key: stored.event for stored in auth}
+        check_against_state(room.rules, event, lambda type_, key: before.get((type_, key)))
 
 
 def _said_already(room: Room, event: Event) -> StoredEvent | None:

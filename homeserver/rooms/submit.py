@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from homeserver.errors import bad_json, invalid_param, user_suspended
+from homeserver.protocol.relations import relation_of
 from homeserver.rooms.directory import CANONICAL_ALIAS, Directory
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
@@ -56,7 +57,10 @@ class Submit:
             return await self.redact(requester, room_id, draft, also)
         if requester.is_suspended:
             raise user_suspended()
-        async with self._related.checked(room_id, draft):
+        relation = relation_of(draft.content)
+        if relation is None:
+            return await self._send.send(room_id, draft, also)
+        async with self._related.checked(room_id, draft, relation):
             return await self._send.send(room_id, draft, also)
 
     async def _state(

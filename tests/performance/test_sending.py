@@ -7,6 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from homeserver.protocol import event_format, sealing, signing
+from homeserver.protocol.auth_rules import NotAllowed
+from homeserver.rooms import send
 from homeserver.rooms.send import AlsoFor, Draft
 from homeserver.rooms.transactions import Transactions
 from homeserver.storage.database import Database
@@ -110,3 +112,26 @@ async def test_a_new_room_is_one_write_and_reads_nothing_of_a_room_that_is_not_t
 
     assert statements.written.count("COMMIT") == 1
     assert [text for text in statements.read if "current_state" in text] == []
+
+
+async def test_a_message_is_judged_again_when_the_state_has_changed(sqlite_database: Database) -> None:
+    world = await World.open(sqlite_database)
+    alice, bob = world.user("alice"), world.user("bob")
+    room = await world.public_room(alice, version="11")
+    await room.join(bob)
+    await room.send(bob, "one")
+    with counted_calls(send, "check_against_state") as judged:
+        await room.send(bob, "two")
+        assert judged == []
+        await room.set_state(alice, "m.room.topic", {"topic": "changed"})
+        judged.clear()
+        await room.send(bob, "three")
+        assert len(judged) == 1
+    await room.set_state(alice, "m.room.power_levels", {"users": {alice: 100}, "events_default": 50})
+    with pytest.raises(NotAllowed):
+        await room.send(bob, "four")
+    await room.set_state(alice, "m.room.power_levels", {"users": {alice: 100}})
+    await room.send(bob, "five")
+    await world.membership.kick(alice, room.room_id, bob)
+    with pytest.raises(NotAllowed):
+        await room.send(bob, "six")

@@ -17,6 +17,7 @@ from homeserver.protocol.auth_rules import (
     auth_types_for,
     check_against_state,
     check_auth_events,
+    says_nothing_of_itself,
 )
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import ROOM_VERSIONS
@@ -673,3 +674,30 @@ def test_whatever_events_say_the_answer_is_yes_or_not_allowed(data: st.DataObjec
     else:
         refusal = "none"
     assert refusal
+
+
+@given(
+    version=st.sampled_from(ALL),
+    type_=st.sampled_from(["m.room.message", "m.room.topic", "m.room.join_rules", "m.reaction"]),
+    sender=st.sampled_from([ALICE, BOB, EVE]),
+    membership=st.sampled_from(["join", "leave", "ban"]),
+    needed=st.sampled_from([0, 50, 101]),
+)
+def test_what_says_nothing_of_itself_is_judged_by_its_sender_and_type_alone(
+    version: str, type_: str, sender: str, membership: str, needed: int
+) -> None:
+    room = Room(version)
+    room.put(MEMBER, BOB, BOB, {"membership": membership})
+    room.put(POWER, ALICE, "", {"users": {ALICE: 100}, "events": {type_: needed}})
+    assert says_nothing_of_itself(type_, None)
+
+    def verdict(name: str, content: dict[str, Any]) -> str:
+        event = room.graph.send(dict(room.state), name, type_, sender, None, content)
+        try:
+            check_against_state(room.rules, event, room.graph.lookup(room.state))
+        except NotAllowed as error:
+            return str(error)
+        return "allowed"
+
+    said = {"membership": "join", "users": {EVE: 100}, "redacts": "$create", "join_rule": "public"}
+    assert verdict("one", {}) == verdict("another", said)
