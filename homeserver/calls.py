@@ -60,7 +60,7 @@ def wire_calls(
         max_scheduled=settings.max_per_user if settings.enabled else 0,
         check_sending=partial(limiter.check, "message"),
     )
-    core.notifier.listeners.append(delayed.new_events)
+    core.notifier.state_listeners.append(delayed.new_events)
     reading.client_events.delayed = delayed
     return Calls(submit, delayed, config.rtc_transports if config else ())
 

@@ -49,7 +49,7 @@ def wire_contacts(
     people.profiles.listeners.append(reader.user_changed)
     people.accounts.listeners.append(reader.user_changed)
     carry_over = CarryOver(core.db, core.rooms, people.account_data, people.push_rules, core.background)
-    core.notifier.listeners.append(carry_over.new_events)
+    core.notifier.state_listeners.append(carry_over.new_events)
     actions.membership.settings = actions.upgrade.settings = carry_over
     users = directory.UserDirectory(
         db=core.db,

@@ -84,7 +84,7 @@ def wire_encryption(
         server_name=core.server_name,
         send_names=send_device_names,
     )
-    core.notifier.listeners += [lists.new_events, remote_lists.new_events]
+    core.notifier.state_listeners += [lists.new_events, remote_lists.new_events]
     return Encryption(
         changes=changes,
         counts=counts,

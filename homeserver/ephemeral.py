@@ -81,5 +81,5 @@ def wire_ephemeral(core: Core, edus: RemoteEdus, *, presence: bool) -> Ephemeral
             server_name=core.server_name,
         ),
     )
-    core.notifier.listeners.append(ephemeral.presence.new_events)
+    core.notifier.state_listeners.append(ephemeral.presence.new_events)
     return ephemeral

@@ -39,7 +39,7 @@ def start_expiring(
     redacted = RedactedContent(core.db, core.states, core.clock, core.keep_redacted_ms)
     core.background.start(every(_REDACTED_EVERY_S, redacted.forget_expired), "redacted content")
     guests = GuestAccess(core.db, core.rooms, membership, core.background)
-    core.notifier.listeners.append(guests.look)
+    core.notifier.state_listeners.append(guests.look)
     core.background.start(every(_GUESTS_EVERY_S, guests.enforce), "guests who may not stay")
 
 

@@ -78,6 +78,8 @@ class DeviceLists:
 
     def new_events(self, news: NewEvents) -> None:
         """A listener of the notifier: servers that come to share a room with a joining user are told."""
+        if not any(server != self._server_name for server in news.room.servers):
+            return  # as in most rooms there is nobody to tell
         for stored in news.events:
             event = stored.event
             if event.type != MEMBER or event.content.get("membership") != "join":

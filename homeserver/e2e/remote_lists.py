@@ -35,7 +35,7 @@ from homeserver.protocol.e2e_keys import (
     is_stream_id,
     judge,
 )
-from homeserver.protocol.ids import is_user_id, server_name_of
+from homeserver.protocol.ids import is_user_id, server_name_of, server_of
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.room import MEMBER, Room
 from homeserver.storage import cross_signing, remote_devices, sharing
@@ -177,8 +177,14 @@ class RemoteDeviceLists:
     def new_events(self, news: NewEvents) -> None:
         """A listener of the notifier: notices with whom a room is no longer shared, or shared anew."""
         members = tuple(stored for stored in news.events if stored.event.type == MEMBER)
-        if members:
+        if members and not self._are_our_own(news.room, members):
             self._background.start(self._memberships_changed(news.room, members), "shared device lists")
+
+    def _are_our_own(self, room: Room, members: Sequence[StoredEvent]) -> bool:
+        """Whether only local users are concerned: none of them has left the rooms of somebody else alone."""
+        if room.servers.get(self._server_name, 0) <= 0:
+            return False
+        return all(server_of(stored.event.state_key or "") == self._server_name for stored in members)
 
     async def _memberships_changed(self, room: Room, members: Sequence[StoredEvent]) -> None:
         if room.servers.get(self._server_name, 0) <= 0:

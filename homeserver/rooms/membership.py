@@ -167,6 +167,10 @@ class Membership:
 
     async def _has_not_been_in(self, user_id: str, room_id: str) -> bool:
         room = await self._rooms.find(room_id)
+        if room is not None and room.partial is None and self._rooms.is_in(room):
+            # Joining needs this member event in memory anyway.
+            member = await self._states.member(room, user_id)
+            return member is None or membership_of(member) in {"invite", "knock"}
         known = room and await room_storage.local_membership(self._db.read, user_id, room.nid)
         return not known or known.membership in {"invite", "knock"}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -116,17 +116,43 @@ async def progress(r: Reader, room_nid: int) -> Progress | None:
     return Progress(row[0], row[1], row[2], bool(row[3])) if row else None
 
 
-async def set_progress(tx: Transaction, reached: Progress) -> None:
-    """Note how far a room has been read."""
-    await tx.execute(
+async def set_progress(tx: Transaction, reached: Iterable[Progress]) -> None:
+    """Note how far rooms have been read."""
+    await tx.execute_many(
         """INSERT INTO directory_rooms (room_nid, epoch, state_ver, is_public) VALUES ($1, $2, $3, $4)
            ON CONFLICT (room_nid) DO UPDATE SET epoch = excluded.epoch, state_ver = excluded.state_ver,
                is_public = excluded.is_public""",
-        reached.room_nid,
-        reached.epoch,
-        reached.state_ver,
-        int(reached.is_public),
+        [(each.room_nid, each.epoch, each.state_ver, int(each.is_public)) for each in reached],
     )
+
+
+async def own_rooms(r: Reader, room_nids: Sequence[int], server_name: str) -> dict[int, tuple[int, int]]:
+    """``(epoch, state_ver)`` of those of the rooms in which no other server has members.
+
+    Left out are those that have been read in another epoch.
+    """
+    rows = await r.fetch_in(
+        """SELECT r.room_nid, r.epoch, r.state_ver
+           FROM rooms r LEFT JOIN directory_rooms d ON d.room_nid = r.room_nid
+           WHERE r.room_nid IN $1 AND (d.room_nid IS NULL OR d.epoch = r.epoch) AND NOT EXISTS (
+               SELECT 1 FROM room_servers s WHERE s.room_nid = r.room_nid AND s.server_name <> $2)""",
+        room_nids,
+        server_name,
+    )
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+async def members_changed_in(r: Reader, room_nids: Sequence[int]) -> list[tuple[int, str]]:
+    """``(room_nid, user_id)`` of the memberships that changed since each of some rooms was read."""
+    rows = await r.fetch_in(
+        """SELECT DISTINCT s.room_nid, k.state_key
+           FROM directory_rooms d
+           JOIN state_log s ON s.room_nid = d.room_nid AND s.epoch = d.epoch AND s.ver > d.state_ver
+           JOIN state_keys k ON k.key_nid = s.key_nid
+           WHERE d.room_nid IN $1 AND k.type = 'm.room.member'""",
+        room_nids,
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 async def rooms_behind(r: Reader, after: int, limit: int) -> list[int]:

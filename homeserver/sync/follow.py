@@ -21,7 +21,6 @@ from homeserver.sync.memberships import Memberships
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.request import SyncRequest
-from homeserver.sync.sync import let_senders_be_answered
 from homeserver.sync.watch import Watches, Watching
 from homeserver.users.presence import Presence
 
@@ -92,7 +91,7 @@ class Follow:
         deadline, quiet_until = loop.time() + lifetime, loop.time() + pause
         keys: object = None
         for is_first in itertools.chain((True,), itertools.repeat(False)):
-            await let_senders_be_answered()
+            await self._notifier.senders.answered()
             response, has_news = await self._collect(request)
             had, keys = keys, [response[name] for name in _KEY_COUNTS]
             is_asked_for = is_first and (request.since is None or request.full_state)

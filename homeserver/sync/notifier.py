@@ -15,6 +15,9 @@ from homeserver.rooms.announcement import NewEvents
 
 K = TypeVar("K")
 
+#: Turns of the event loop from an announcement to the reply to who caused it: two, and some more to be safe.
+_TURNS_TO_ANSWER = 5
+
 
 class Listener(Protocol):
     """Whoever is told that there is news; returns at once."""
@@ -99,6 +102,37 @@ class Waiter:
             news.set_result(False)
 
 
+class Senders:
+    """Whoever sent what has just been announced: they are answered first.
+
+    COMPAT: matrix-js-sdk takes a message in a thread for lost that comes in a sync before
+    the reply to its own request.
+    """
+
+    def __init__(self) -> None:
+        #: The newest announcement's, while its sender may not have been answered.
+        self._answered: asyncio.Future[None] | None = None
+
+    def announced(self) -> None:
+        """Events are announced, and whoever sent them is about to be answered."""
+        loop = asyncio.get_running_loop()
+        self._answered = loop.create_future()
+        loop.call_soon(self._turn, self._answered, _TURNS_TO_ANSWER)
+
+    async def answered(self) -> None:
+        """Wait until everybody is who sent what is announced by now: as many as wait, they wait for one."""
+        if self._answered is not None:
+            await asyncio.shield(self._answered)
+
+    def _turn(self, answered: asyncio.Future[None], left: int) -> None:
+        if left > 1:
+            asyncio.get_running_loop().call_soon(self._turn, answered, left - 1)
+            return
+        answered.set_result(None)
+        if self._answered is answered:
+            self._answered = None
+
+
 class Notifier:
     """Knows the announced position, and who waits for what."""
 
@@ -107,12 +141,16 @@ class Notifier:
         self.position = position
         #: Called for new room events, after the waiters; must return at once.
         self.listeners: list[Callable[[NewEvents], None]] = []
+        #: The same, where state is among them: messages are many more, and cost nothing here.
+        self.state_listeners: list[Callable[[NewEvents], None]] = []
         #: Called with users who may see something new of their own, before the waiters are woken.
         self.user_listeners: list[Callable[[Iterable[str]], None]] = []
         #: Called with a room and the users whose memberships of it changed, before the waiters are woken.
         self.membership_listeners: list[Callable[[int, Iterable[str]], None]] = []
         #: Called whenever there is news of any kind for anybody; must return at once.
         self.news_listeners: list[Callable[[], None]] = []
+        #: Those who sent what was announced last, who are answered before others are told.
+        self.senders = Senders()
         #: Nobody is kept waiting any more.
         self.closing = False
         self._by_user: dict[str, set[Listener]] = {}
@@ -121,9 +159,13 @@ class Notifier:
     def announce_events(self, news: NewEvents) -> None:
         """Room events are on disk: the write path's ``Announce``."""
         self._tell_of_memberships(news.room.nid, news.users)
+        self.senders.announced()
         self.announce(news.pos, rooms=(news.room.nid,), users=news.users)
         for listener in self.listeners:
             listener(news)
+        if any(stored.event.state_key is not None for stored in news.events):
+            for listener in self.state_listeners:
+                listener(news)
 
     def announce_memberships(self, pos: int, *, room_nid: int, users: Iterable[str]) -> None:
         """What these users have to do with a room changed, which is on disk and which no event says."""

@@ -54,9 +54,6 @@ _MAX_PRESENCE_CANDIDATES = 5_000
 #: After so many rooms of one response others get their turn.
 _ROOMS_AT_ONCE = 10
 
-#: Turns of the event loop from an announcement to the reply to who caused it: two, and some more to be safe.
-_TURNS_TO_ANSWER = 5
-
 
 class Sync:
     """Answers ``/sync``."""
@@ -134,7 +131,7 @@ class Sync:
         rooms = await self._memberships.of(request.user_id)
         with self._watches.watching(request.user_id, rooms.joined) as waiter:
             while True:
-                await let_senders_be_answered()
+                await self._notifier.senders.answered()
                 response, has_news = await self.collect(request)
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or self._notifier.closing:
@@ -335,13 +332,3 @@ class Sync:
 
 def _to_device_position(token: SyncToken) -> int:
     return token.pos if token.to_device is None else token.to_device
-
-
-async def let_senders_be_answered() -> None:
-    """Let go on whoever wrote what has just been announced, up to their reply.
-
-    COMPAT: matrix-js-sdk takes a message in a thread for lost that comes in a sync before
-    the reply to its own request.
-    """
-    for _ in range(_TURNS_TO_ANSWER):
-        await asyncio.sleep(0)

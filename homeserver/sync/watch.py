@@ -66,14 +66,14 @@ class Watch:
         Raises what ``dismiss`` was given.
         """
         if self.heard == heard and seconds > 0 and not self._notifier.closing:
-            news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            news: asyncio.Future[None] = loop.create_future()
             self._waiting.add(news)
+            timer = loop.call_later(seconds, _let_go, news)
             try:
-                async with asyncio.timeout(seconds):
-                    await news
-            except TimeoutError:
-                pass
+                await news
             finally:
+                timer.cancel()
                 self._waiting.discard(news)
         return self.heard != heard
 
@@ -82,8 +82,7 @@ class Watch:
         self.heard += 1
         waited = bool(self._waiting)
         for news in self._waiting:
-            if not news.done():
-                news.set_result(None)
+            _let_go(news)
         return waited
 
     def give_up(self) -> None:
@@ -169,3 +168,8 @@ class Watches:
                 return
             del self._idle[eldest]
             unused.close()
+
+
+def _let_go(news: asyncio.Future[None]) -> None:
+    if not news.done():
+        news.set_result(None)

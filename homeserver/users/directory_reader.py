@@ -5,6 +5,9 @@ version it was read up to, which is stored, so that nothing is missed over a res
 shown as their profile has them, others as their memberships do, those of public rooms before those of
 private ones.  A name that somebody uses in a private room alone is not shown to those outside of it
 as long as there is another.
+
+What happens gathers for a moment, unless somebody waits for it.  Rooms in which nothing happened but
+to local users, of whom rooms say nothing that is shown, are then done with all at once.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ _log = structlog.get_logger()
 
 #: Users, or rooms, of one step.
 _PAGE = 500
+#: How long what happens gathers, in seconds.
+_GATHER_S = 1.0
 #: Longer names and addresses are not kept.
 _MAX_NAME_CHARS = 256
 _MAX_AVATAR_CHARS = 1_000
@@ -44,8 +49,11 @@ class DirectoryReader:
         self._rooms = rooms
         self._server_name = server_name
         self._dirty_rooms: set[int] = set()
+        #: Those of them that are to be read one by one.
+        self._shared_rooms: set[int] = set()
         self._dirty_users: set[str] = set()
         self._news = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._working = asyncio.Lock()
         self._is_running = False
@@ -72,7 +80,11 @@ class DirectoryReader:
             await self.catch_up()
             while True:
                 await self._news.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GATHER_S):
+                        await self._wanted.wait()
                 self._news.clear()
+                self._wanted.clear()
                 await self.work_off()
         finally:
             self._is_running = False
@@ -82,6 +94,7 @@ class DirectoryReader:
         if not self._is_running:
             await self.work_off()
         elif not self._idle.is_set():
+            self._wanted.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), seconds)
 
@@ -103,23 +116,43 @@ class DirectoryReader:
     async def work_off(self) -> None:
         """Read everything that is noted; what fails is logged, and read when it changes again."""
         async with self._working:
-            while self._dirty_users or self._dirty_rooms:
+            while self._dirty_users or self._dirty_rooms or self._shared_rooms:
                 try:
                     if self._dirty_users:
                         page = [self._dirty_users.pop() for _ in range(min(_PAGE, len(self._dirty_users)))]
                         await self._put(await self._local_entries(page), gone=page)
+                    elif self._shared_rooms:
+                        await self._read_room(self._shared_rooms.pop())
                     else:
-                        await self._read_room(self._dirty_rooms.pop())
+                        count = min(_PAGE, len(self._dirty_rooms))
+                        await self._read_rooms([self._dirty_rooms.pop() for _ in range(count)])
                 except Exception:
                     _log.exception("user directory not brought up to date")
             self._idle.set()
+
+    async def _read_rooms(self, room_nids: Sequence[int]) -> None:
+        """Note of rooms that only local users have to do with that they are read; the others are to be."""
+        own = await user_directory.own_rooms(self._db.scan, room_nids, self._server_name)
+        changed = await user_directory.members_changed_in(self._db.scan, list(own))
+        others = {nid for nid, user_id in changed if server_of(user_id) != self._server_name}
+        reached = [
+            Progress(nid, epoch, ver, self._is_public(await self._rooms.by_nid(nid)))
+            for nid, (epoch, ver) in own.items()
+            if nid not in others
+        ]
+        if reached:
+            await self._db.write(partial(user_directory.set_progress, reached=reached))
+        self._shared_rooms.update(set(room_nids) - {progress.room_nid for progress in reached})
+
+    def _is_public(self, room: Room) -> bool:
+        return self._rooms.is_in(room) and is_public(room)
 
     async def _read_room(self, room_nid: int) -> None:
         row = await room_storage.by_nid(self._db.scan, room_nid)
         if row is None:
             return
         room = await self._rooms.by_nid(room_nid)
-        reached = Progress(room_nid, row.epoch, row.state_ver, self._rooms.is_in(room) and is_public(room))
+        reached = Progress(room_nid, row.epoch, row.state_ver, self._is_public(room))
         before = await user_directory.progress(self._db.scan, room_nid)
         changed: Sequence[str] | None = None
         if before is not None and before.epoch == row.epoch and before.is_public >= reached.is_public:
@@ -130,7 +163,7 @@ class DirectoryReader:
             await self._read_members(reached, changed)
         else:
             await self._read_all_members(reached)
-        await self._db.write(partial(user_directory.set_progress, reached=reached))
+        await self._db.write(partial(user_directory.set_progress, reached=[reached]))
 
     async def _read_all_members(self, room: Progress) -> None:
         page = await user_directory.joined(self._db.scan, room.room_nid, 0, _PAGE)
