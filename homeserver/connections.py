@@ -12,7 +12,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 #: For the whole head of a connection's first request, in seconds.
 HEAD_SECONDS: Final = 30.0
@@ -32,12 +34,9 @@ class Connections(web.Server):
         head_seconds: float = HEAD_SECONDS,
         **options: Any,
     ) -> None:
-        async def asked(request: web.BaseRequest) -> web.StreamResponse:
-            self._silent.discard(request.protocol)
-            return await handler(request)
-
         super().__init__(
-            asked,
+            handler,
+            request_factory=self._asked,
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             lingering_time=_LINGER_SECONDS,
             auto_decompress=False,
@@ -57,6 +56,18 @@ class Connections(web.Server):
         """aiohttp has lost a connection."""
         self._silent.discard(handler)
         super().connection_lost(handler, exc)
+
+    def _asked(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        """aiohttp has read the head of a request."""
+        self._silent.discard(protocol)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop)
 
     def _close_if_silent(self, handler: web.RequestHandler) -> None:
         if handler in self._silent:

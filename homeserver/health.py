@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from functools import partial
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from homeserver.live import TRANSPORTS
 from homeserver.replies import Json, Reply, Text
+from homeserver.request_times import RequestTimes
 from homeserver.rooms.announcement import NewEvents
 from homeserver.stalls import Stalls
 from homeserver.storage import health as health_storage
@@ -35,15 +36,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._requests = Histogram(
-            "inglenook_request_seconds",
-            "Time to answer a request, long polls included",
-            ["method", "route", "status"],
-            registry=self.registry,
-            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60),
-        )
-        #: As many as there are routes: looking one up by its labels costs more than counting.
-        self._series: dict[tuple[str, str, int], Histogram] = {}
+        self._requests = RequestTimes()
+        self.registry.register(self._requests)
+        #: Told of every answered request: method, route, status and seconds.
+        self.observe_request = self._requests.observe
         self._events = Counter(
             "inglenook_events", "Events that became part of a room", ["origin"], registry=self.registry
         )
@@ -57,14 +53,6 @@ class Metrics:
         )
         for transport in TRANSPORTS:
             gauge.labels(transport).set_function(partial(_number, open_streams, transport))
-
-    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
-        key = (method, route, status // 100)
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = self._requests.labels(method, route, f"{status // 100}xx")
-        series.observe(seconds)
 
     def count_events(self, news: NewEvents) -> None:
         """Count events: a listener of the notifier."""

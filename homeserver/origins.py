@@ -8,9 +8,11 @@ and are none of this module's business.  Specification: client-server API, "Web 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from homeserver.errors import forbidden
+from homeserver.whole_replies import header_lines
 
 ANY: Final = "*"
 
@@ -23,9 +25,22 @@ _METHODS_AND_HEADERS = {
         )
     ),
 }
-#: For everybody, where every origin is allowed.
-CORS_HEADERS: Mapping[str, str] = {"Access-Control-Allow-Origin": ANY, **_METHODS_AND_HEADERS}
-_FOR_OTHERS: Mapping[str, str] = {"Vary": "Origin"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """What a reply says to a browser: its headers, and the same as lines that are ready to be sent."""
+
+    headers: Mapping[str, str]
+    lines: bytes
+
+
+def _cors(headers: Mapping[str, str]) -> Cors:
+    return Cors(headers, header_lines(headers))
+
+
+_FOR_EVERYBODY = _cors({"Access-Control-Allow-Origin": ANY, **_METHODS_AND_HEADERS})
+_FOR_OTHERS = _cors({"Vary": "Origin"})
 
 
 class Origins:
@@ -34,14 +49,14 @@ class Origins:
     def __init__(self, allowed: Collection[str] = (ANY,)) -> None:
         self._any = ANY in allowed
         self._headers = {
-            origin: {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_METHODS_AND_HEADERS}
+            origin: _cors({"Access-Control-Allow-Origin": origin, "Vary": "Origin", **_METHODS_AND_HEADERS})
             for origin in allowed
         }
 
-    def headers(self, origin: str | None) -> Mapping[str, str]:
+    def cors(self, origin: str | None) -> Cors:
         """What a reply carries; a browser shows it to the page only if the origin is allowed."""
         if self._any:
-            return CORS_HEADERS
+            return _FOR_EVERYBODY
         return self._headers.get(origin or "", _FOR_OTHERS)
 
     def check(self, origin: str | None) -> None:

@@ -18,7 +18,9 @@ import structlog
 from aiohttp import ClientError, web
 
 from homeserver.errors import MatrixError
+from homeserver.origins import Cors
 from homeserver.refusals import internal_error, refusal_of
+from homeserver.whole_replies import WholeReply, fits_whole_reply, header_lines
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,7 @@ log = structlog.get_logger(__name__)
 CLIENT_CLOSED_REQUEST = 499
 
 _JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_JSON_LINES = header_lines(_JSON_HEADERS)
 #: How long the client may take for the next piece of a stream, in seconds.
 _PIECE_PATIENCE = 60.0
 
@@ -64,9 +67,9 @@ class Stream:
 Reply: TypeAlias = "dict[str, Any] | Json | Text | Stream | web.StreamResponse"
 
 
-async def send_stream(http: web.BaseRequest, reply: Stream, cors: Mapping[str, str]) -> web.StreamResponse:
+async def send_stream(http: web.BaseRequest, reply: Stream, cors: Cors) -> web.StreamResponse:
     """Send a stream, as fast as the client takes it; one that takes nothing is let go."""
-    response = web.StreamResponse(status=reply.status, headers={**cors, **reply.headers})
+    response = web.StreamResponse(status=reply.status, headers={**cors.headers, **reply.headers})
     if reply.status != 304 and reply.length is not None:
         response.content_length = reply.length
     async with aclosing(reply.pieces) as pieces:
@@ -90,23 +93,31 @@ async def send_stream(http: web.BaseRequest, reply: Stream, cors: Mapping[str, s
 
 
 def response_to(
-    reply: dict[str, Any] | Json | Text | web.StreamResponse, cors: Mapping[str, str]
+    reply: dict[str, Any] | Json | Text | web.StreamResponse, http: web.BaseRequest, cors: Cors
 ) -> web.StreamResponse:
+    """What aiohttp is given for a reply."""
     if isinstance(reply, dict):
-        return web.Response(body=orjson.dumps(reply), headers={**cors, **_JSON_HEADERS})
+        return _json(http, orjson.dumps(reply), 200, cors)
     if isinstance(reply, Json):
-        return web.Response(body=reply.body, status=reply.status, headers={**cors, **_JSON_HEADERS})
+        return _json(http, reply.body, reply.status, cors)
     if isinstance(reply, Text):
-        return web.Response(body=reply.body, headers={**cors, "Content-Type": reply.content_type})
+        return web.Response(body=reply.body, headers={**cors.headers, "Content-Type": reply.content_type})
     if not reply.prepared:
-        for name, value in cors.items():
+        for name, value in cors.headers.items():
             reply.headers.setdefault(name, value)
     return reply
 
 
-def error_response(
-    error: Exception, http: web.BaseRequest, path: str, cors: Mapping[str, str]
+def _json(
+    http: web.BaseRequest, body: bytes, status: int, cors: Cors, more: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
+    if fits_whole_reply(http, status):
+        lines = (cors.lines, _JSON_LINES, header_lines(more)) if more else (cors.lines, _JSON_LINES)
+        return WholeReply(status, lines, body)
+    return web.Response(body=body, status=status, headers={**cors.headers, **_JSON_HEADERS, **(more or {})})
+
+
+def error_response(error: Exception, http: web.BaseRequest, path: str, cors: Cors) -> web.StreamResponse:
     """The reply that says what went wrong, and the log line when it was a bug of ours."""
     disconnected = isinstance(error, ConnectionError | ClientError | web.RequestPayloadError)
     if disconnected and (http.transport is None or http.transport.is_closing()):
@@ -115,11 +126,10 @@ def error_response(
     if answer is None:
         log.error("request failed", method=http.method, path=path, exc_info=error)
         answer = internal_error()
-    headers = {**cors, **_JSON_HEADERS}
-    response = web.Response(body=orjson.dumps(answer.body()), status=answer.status, headers=headers)
+    more = {}
     if answer.status == 429 and "retry_after_ms" in answer.fields:
-        response.headers["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
-    return response
+        more["Retry-After"] = str(math.ceil(answer.fields["retry_after_ms"] / 1000))
+    return _json(http, orjson.dumps(answer.body()), answer.status, cors, more)
 
 
 def _as_matrix_error(error: Exception) -> MatrixError | None:

@@ -9,6 +9,7 @@ where that leads nowhere the parameter is tried.  A parameter may be empty, as i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -28,6 +29,10 @@ class HasPath(Protocol):
 R = TypeVar("R", bound=HasPath)
 
 _METHODS = ("GET", "PUT", "POST", "DELETE")
+
+#: Decoded segments that are kept, and how many characters each may have.
+_REMEMBERED = 2_000
+_LONGEST_REMEMBERED = 300
 
 
 class _Node(Generic[R]):
@@ -72,18 +77,35 @@ class Router(Generic[R]):
         ``HEAD`` is served by a ``GET`` route.  Raises 404 or 405 ``M_UNRECOGNIZED``, and
         ``M_INVALID_PARAM`` for segments that are not UTF-8 or hold a NUL.
         """
-        segments = raw_path.split("/")[1:]
+        segments = raw_path.split("/")
+        del segments[0]
         if "%" in raw_path:
-            segments = [_decoded(segment) for segment in segments]
+            segments = [_decoded(segment) if "%" in segment else segment for segment in segments]
         wanted = "GET" if method == "HEAD" else method
         values: list[str] = []
-        node = _search(self._root, segments, 0, wanted, values)
+        node = _walk(self._root, segments, values)
+        if node is None or wanted not in node.routes:
+            values.clear()
+            node = _search(self._root, segments, 0, wanted, values)
         if node is not None:
             route, names = node.routes[wanted]
             return route, dict(zip(names, values, strict=True))
         if any(_search(self._root, segments, 0, other, values) for other in _METHODS):
             raise MatrixError(405, "M_UNRECOGNIZED", "This endpoint does not have that method")
         raise MatrixError(404, "M_UNRECOGNIZED", "There is no such endpoint")
+
+
+def _walk(node: _Node[R], segments: list[str], values: list[str]) -> _Node[R] | None:
+    """What ``_search`` finds at its first attempt, which is nearly always where it ends."""
+    for segment in segments:
+        below = node.literals.get(segment)
+        if below is None:
+            below = node.parameter
+            if below is None:
+                return None
+            values.append(segment)
+        node = below
+    return node
 
 
 def _search(node: _Node[R], segments: list[str], at: int, method: str, values: list[str]) -> _Node[R] | None:
@@ -105,10 +127,18 @@ def _search(node: _Node[R], segments: list[str], at: int, method: str, values: l
 
 
 def _decoded(segment: str) -> str:
+    """A segment with percent signs; the same rooms and users are asked for again and again."""
+    return _decode(segment) if len(segment) > _LONGEST_REMEMBERED else _decode_or_remember(segment)
+
+
+def _decode(segment: str) -> str:
     try:
-        text = unquote_to_bytes(segment).decode() if "%" in segment else segment
+        text = unquote_to_bytes(segment).decode()
     except UnicodeError:
         raise invalid_param("The path is not valid UTF-8") from None
     if "\x00" in text:
         raise invalid_param("The path holds a NUL character")
     return text
+
+
+_decode_or_remember = lru_cache(_REMEMBERED)(_decode)

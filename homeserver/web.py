@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from homeserver.bodies import T, decode_object, decode_struct
 from homeserver.errors import (
@@ -29,7 +29,7 @@ from homeserver.errors import (
     user_locked,
     user_suspended,
 )
-from homeserver.origins import Origins
+from homeserver.origins import Cors, Origins
 from homeserver.queries import parse_query
 from homeserver.ratelimit import RateLimiter
 from homeserver.refusals import internal_error, refusal_of
@@ -64,8 +64,8 @@ class Access(Enum):
 class Request:
     """A request on its way to a handler."""
 
-    __slots__ = ("_dispatcher", "_http", "_max_body", "_origin", "_query", "_requester", "body", "headers",
-                 "method", "params", "path", "remote_ip")  # fmt: skip
+    __slots__ = ("_dispatcher", "_first", "_http", "_max_body", "_origin", "_query", "_requester", "body",
+                 "headers", "method", "params", "path", "remote_ip")  # fmt: skip
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Request:
         self._http = http
         self._dispatcher = dispatcher
         self._query = query
+        self._first: dict[str, str] | None = None
         self._max_body = max_body
         self._requester: Requester | None = None
         self._origin: str | None = None
@@ -141,7 +142,9 @@ class Request:
     @property
     def query(self) -> dict[str, str]:
         """The query parameters; the first value where one is repeated."""
-        return {name: values[0] for name, values in self._query.items()}
+        if self._first is None:
+            self._first = {name: values[0] for name, values in self._query.items()}
+        return self._first
 
     def query_all(self, name: str) -> list[str]:
         """Every value of a query parameter, in order."""
@@ -193,10 +196,25 @@ class Request:
         body = b"{}" if empty_ok and not self.body else self.body
         return decode_struct(body, kind, storable=self._origin is None)
 
+    def body_at_hand(self) -> bytes | None:
+        """The whole body if it is here already, as most are that come with their head; raises as ``chunks``."""
+        content = self._http.content
+        if not content.is_eof():
+            return None
+        body = content.read_nowait()
+        if len(body) > self._max_body:
+            raise _too_large(self._max_body)
+        return body
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces, for routes that stream; ``M_TOO_LARGE`` past the route's bound."""
         if (self._http.content_length or 0) > self._max_body:
             raise _too_large(self._max_body)
+        at_hand = self.body_at_hand()
+        if at_hand is not None:
+            if at_hand:
+                yield at_hand
+            return
         size, started = 0, asyncio.get_running_loop().time()
         while not self._http.content.at_eof():
             earned = started + size / _SLOWEST_BODY - asyncio.get_running_loop().time()
@@ -295,7 +313,7 @@ class Dispatcher:
         path, _, raw_query = _origin_form(http).partition("?")
         if http.method == "OPTIONS":
             _log_access(http, path, 200, started, None)
-            return web.Response(headers=self.cors_headers(http))
+            return web.Response(headers=self._cors(http).headers)
         route: Route | None = None
         request: Request | None = None
         refusal: Exception | None = None
@@ -312,18 +330,18 @@ class Dispatcher:
                 dispatcher=self,
             )
             reply = await self._answer(route, request)
-            cors = self.cors_headers(http)
+            cors = self._cors(http)
             response = (
                 await send_stream(http, reply, cors)
                 if isinstance(reply, Stream)
-                else response_to(reply, cors)
+                else response_to(reply, http, cors)
             )
         except asyncio.CancelledError:
             _log_access(http, path, CLIENT_CLOSED_REQUEST, started, request)
             raise
         except Exception as error:
             refusal = error
-            response = error_response(error, http, path, self.cors_headers(http))
+            response = error_response(error, http, path, self._cors(http))
             cut_off = http.writer.output_size > 0
         _log_access(http, path, response.status, started, request, refusal=refusal)
         if self._observe is not None:
@@ -356,7 +374,9 @@ class Dispatcher:
         )
         if wants_user:
             request._requester = requester = await self._user(route, request)
-            self._note_use(requester, request.remote_ip, request.headers.get("User-Agent"))
+            self._note_use(requester, request.remote_ip, request.headers.get(hdrs.USER_AGENT))
+        if route.limit is None:
+            return
         if self._is_unlimited is None or not self._is_unlimited(request.headers, request.query):
             self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
 
@@ -372,7 +392,10 @@ class Dispatcher:
 
     def cors_headers(self, http: web.BaseRequest) -> Mapping[str, str]:
         """What tells a browser whether the page that asks may see the answer."""
-        return self._origins.headers(http.headers.get("Origin"))
+        return self._cors(http).headers
+
+    def _cors(self, http: web.BaseRequest) -> Cors:
+        return self._origins.cors(http.headers.get(hdrs.ORIGIN))
 
     async def check_caller(self, request: Request) -> Requester:
         """See ``Request.check_caller``."""
@@ -415,7 +438,7 @@ class Dispatcher:
 
 def has_access_token(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
     """Whether a client says who it is (spec: "Using access tokens")."""
-    return "Authorization" in headers or "access_token" in query
+    return hdrs.AUTHORIZATION in headers or "access_token" in query
 
 
 def _origin_form(http: web.BaseRequest) -> str:
@@ -429,7 +452,8 @@ def _origin_form(http: web.BaseRequest) -> str:
 async def _whole_body(request: Request) -> bytes:
     if not request.http.body_exists:
         return b""
-    return b"".join([chunk async for chunk in request.chunks()])
+    body = request.body_at_hand()
+    return b"".join([chunk async for chunk in request.chunks()]) if body is None else body
 
 
 def _too_large(bound: int) -> MatrixError:

@@ -36,6 +36,7 @@ COMMON = (
     "homeserver.replies",
     "homeserver.routing",
     "homeserver.web",
+    "homeserver.whole_replies",
 )
 DOMAIN = (
     *("homeserver.rooms", "homeserver.users", "homeserver.sync"),
@@ -157,7 +158,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 #: The only places that speak HTTP.
 HTTP = (
     *("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation"),
-    *("homeserver.addresses", "homeserver.egress", "homeserver.replies"),
+    *("homeserver.addresses", "homeserver.egress", "homeserver.replies", "homeserver.whole_replies"),
 )
 
 #: Modules by which code reaches for the world outside, the time or chance.

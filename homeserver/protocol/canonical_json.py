@@ -96,19 +96,24 @@ def decode_strict(data: bytes) -> Any:
 
 
 def _holds_float(value: Any) -> bool:
-    """Whether a float is in a value that ``orjson`` took, so that recursion is bounded.
+    """Whether a float is in a value that ``orjson`` took, which is therefore of bounded depth.
 
-    Costs more than the encoding itself; looking for floats in the JSON text is no cheaper.
+    Costs more than the encoding itself, hence one flat loop, without a call for each container;
+    looking for floats in the JSON text, or parsing it again, is no cheaper.
     """
-    if not isinstance(value, _CONTAINERS):
-        return isinstance(value, float)
-    for item in value.values() if isinstance(value, dict) else value:
-        kind = type(item)
-        # Nearly every item: not worth a call.
-        if kind is str or kind is int:
-            continue
-        if kind is float or (isinstance(item, _CONTAINERS) and _holds_float(item)):
-            return True
+    waiting: list[Any] = [(value,)]
+    for container in waiting:
+        for item in container.values() if isinstance(container, dict) else container:
+            kind = type(item)
+            # Nearly every item: not worth another look.
+            if kind is str or kind is int:
+                continue
+            if kind is dict or kind is list:
+                waiting.append(item)  # the loop comes to it
+            elif isinstance(item, float):
+                return True
+            elif isinstance(item, _CONTAINERS):
+                waiting.append(item)
     return False
 
 
