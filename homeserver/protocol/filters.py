@@ -65,6 +65,12 @@ class EventFilter:
         return sender not in self.not_senders and (self.senders is None or sender in self.senders)
 
     @property
+    def chooses_types_or_senders(self) -> bool:
+        """Whether any type or sender is left out."""
+        lists = (self.types, self.not_types, self.senders)
+        return any(each is not None for each in lists) or bool(self.not_senders)
+
+    @property
     def allows_nothing(self) -> bool:
         """Whether no event can pass, so that none need be looked up."""
         return (
@@ -97,6 +103,16 @@ class RoomEventFilter(EventFilter):
             lazy_load_members=bool(_boolean(fields, "lazy_load_members", where, False)),
             include_redundant_members=bool(_boolean(fields, "include_redundant_members", where, False)),
             unread_thread_notifications=bool(_boolean(fields, "unread_thread_notifications", where, False)),
+        )
+
+    @property
+    def chooses_events(self) -> bool:
+        """Whether any event may be left out, so that each has to be looked at."""
+        return (
+            self.chooses_types_or_senders
+            or self.rooms is not None
+            or bool(self.not_rooms)
+            or self.contains_url is not None
         )
 
     def allows_room(self, room_id: str) -> bool:

@@ -9,7 +9,7 @@ relationship type.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -65,19 +65,29 @@ class Bundles:
         self._visibility = visibility
         self._ignored = ignored
 
-    async def of(self, room: Room, user_id: str, seen: Sequence[SeenEvent]) -> dict[int, Bundle]:
+    async def parents(self, events: Iterable[StoredEvent]) -> set[int]:
+        """The numbers of those events that have children to tell of; state events never have."""
+        nids = [stored.nid for stored in events if not stored.event.is_state]
+        return await relations.with_children(self._db.read, nids) if nids else set()
+
+    async def of(
+        self, room: Room, user_id: str, seen: Sequence[SeenEvent], known: Collection[int] | None = None
+    ) -> dict[int, Bundle]:
         """The bundles of a page of events and of the latest events of their threads, by ``event_nid``.
 
-        Events without any are left out: a page of such costs one query.
+        Events without any are left out: a page of such costs one query, and none where it is
+        ``known`` which events are ``parents``.
         """
-        parents = await self._parents(seen)
+        if known is None:
+            known = await self.parents(one.stored for one in seen)
+        parents = [one.stored for one in seen if one.stored.nid in known]
         if not parents:
             return {}
         summaries = await self._threads(room, user_id, parents)
         latest = [summary.latest for summary in summaries.values()]
-        parents += [
-            one for one in await self._parents(latest) if one.nid not in {parent.nid for parent in parents}
-        ]
+        with_children = await self.parents(one.stored for one in latest)
+        with_children -= {parent.nid for parent in parents}
+        parents += [one.stored for one in latest if one.stored.nid in with_children]
         replacements = await self._replacements(room, user_id, parents)
         references = await self._references(room, user_id, parents)
         bundles = {
@@ -89,14 +99,6 @@ class Bundles:
             for parent in parents
         }
         return {nid: bundle for nid, bundle in bundles.items() if not bundle.is_empty}
-
-    async def _parents(self, seen: Sequence[SeenEvent]) -> list[StoredEvent]:
-        """Those of the events that have children to tell of; state events never have."""
-        stored = {one.stored.nid: one.stored for one in seen if not one.stored.event.is_state}
-        if not stored:
-            return []
-        found = await relations.with_children(self._db.read, list(stored))
-        return [one for nid, one in stored.items() if nid in found]
 
     async def _replacements(
         self, room: Room, user_id: str, parents: Sequence[StoredEvent]

@@ -131,8 +131,10 @@ class History:
         cursor = min(start, newest)
         found: list[SeenEvent] = []
         scanned, may_ask = 0, True
+        # Nearly always all of them are shown.
+        batch = min(_BATCH, limit + 1)
         while scanned < _MAX_SCANNED:
-            rows = await event_storage.timeline_backward(self._db.read, room.nid, cursor, _BATCH)
+            rows = await self._newest_upto(room, cursor, batch)
             if may_ask:
                 may_ask = False
                 if await self._filled(view, rows, cursor, limit - len(found)):
@@ -146,9 +148,21 @@ class History:
             if len(wanted) < len(rows):
                 return Page(found, start, None)
             cursor = _pos(rows[-1]) - 1 if rows else cursor
-            if len(rows) < _BATCH:
+            if len(rows) < batch:
                 return Page(found, start, None)
+            batch = _BATCH
         return Page(found, start, cursor)
+
+    async def _newest_upto(self, room: Room, pos: int, limit: int) -> Sequence[StoredEvent]:
+        """The newest ``limit`` events at or before a position, newest first.
+
+        From memory where all of them are there, and are on disk.
+        """
+        if pos > room.recent_after and not room.unsettled:
+            recent = room.recent_between(room.recent_after, pos, limit)
+            if len(recent) == limit:
+                return recent
+        return await event_storage.timeline_backward(self._db.read, room.nid, pos, limit)
 
     async def _filled(self, view: RoomView, rows: Sequence[StoredEvent], high: int, wanted: int) -> bool:
         """Whether history came in between what a page of ``wanted`` events is about to show.
@@ -283,7 +297,8 @@ class History:
 
     async def _visible(self, view: RoomView, rows: Sequence[StoredEvent], accept: Accept) -> list[SeenEvent]:
         accepted = [stored for stored in rows if accept(stored)]
-        return await self._visibility.visible(view.room, view.user_id, accepted)
+        since = await self._visibility.joined_since(view.room, view.user_id, _FAR) if view.joined else None
+        return await self._visibility.visible(view.room, view.user_id, accepted, joined_since=since)
 
 
 def _pos(stored: StoredEvent) -> int:

@@ -166,11 +166,11 @@ class Room:
         if len(self.recent) > RECENT_EVENTS:
             self.recent_after = self.recent.popleft().pos or 0
 
-    def recent_between(self, after: int, upto: int) -> list[StoredEvent]:
-        """The recent events in ``(after, upto]``, newest first."""
-        found = []
+    def recent_between(self, after: int, upto: int, most: int = RECENT_EVENTS) -> list[StoredEvent]:
+        """The newest of the recent events in ``(after, upto]``, newest first."""
+        found: list[StoredEvent] = []
         for stored in reversed(self.recent):
-            if (stored.pos or 0) <= after:
+            if (stored.pos or 0) <= after or len(found) == most:
                 break
             if (stored.pos or 0) <= upto:
                 found.append(stored)

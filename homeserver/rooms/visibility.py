@@ -72,7 +72,7 @@ class Visibility:
                     await self._histories.of(room, HISTORY_VISIBILITY),
                     await self._histories.of(room, (MEMBER, user_id)),
                 )
-            one = await self._judge(room, user_id, stored, *histories)
+            one = await self._judged(room, user_id, stored, *histories)
             if one is not None:
                 seen.append(one)
         return seen
@@ -118,28 +118,20 @@ class Visibility:
         nid = history.nids[index - 1] if index else NO_EVENT
         return (history.versions[index - 1], (await self._events.by_nids([nid]))[nid]) if nid else None
 
-    async def _judge(
+    async def _judged(
         self, room: Room, user_id: str, stored: StoredEvent, visibility: KeyHistory, member: KeyHistory
     ) -> SeenEvent | None:
-        before = await self._at(room, stored, member)
-        own = _member_after(stored, user_id)
-        allowed = may_see_event(
-            visibility=await self._at(room, stored, visibility) or SHARED,
-            membership_at_event=before,
-            joined_since=_joined_after(member, stored.pos if stored.pos is not None else 0),
-            visibility_after=_visibility_after(stored),
-            membership_after=own,
-        )
-        return SeenEvent(stored, own or before or "leave") if allowed else None
-
-    async def _at(self, room: Room, stored: StoredEvent, history: KeyHistory) -> str | None:
-        """What one key said in the state before an event."""
         ref = stored.state_before or 0
         if ref >= 0:
-            return history.at(ref)
+            return _judge(user_id, stored, visibility.at(ref), member.at(ref), member)
+        before = await self._at(room, stored, member)
+        return _judge(user_id, stored, await self._at(room, stored, visibility), before, member)
+
+    async def _at(self, room: Room, stored: StoredEvent, history: KeyHistory) -> str | None:
+        """What one key said in the state before an event on a fork."""
         if history.key_nid is None:
             return meaning_of(history.key, None)
-        nid = await self._states.value_at(room, ref, history.key_nid)
+        nid = await self._states.value_at(room, stored.state_before or 0, history.key_nid)
         events = await self._events.by_nids([nid] if nid != NO_EVENT else [])
         return meaning_of(history.key, events.get(nid))
 
@@ -147,6 +139,21 @@ class Visibility:
 def only_events(seen: Sequence[SeenEvent]) -> list[StoredEvent]:
     """The events themselves."""
     return [one.stored for one in seen]
+
+
+def _judge(
+    user_id: str, stored: StoredEvent, visibility: str | None, before: str | None, member: KeyHistory
+) -> SeenEvent | None:
+    """The event for who may see it, by the visibility and their membership ``before`` it."""
+    own = _member_after(stored, user_id)
+    allowed = may_see_event(
+        visibility=visibility or SHARED,
+        membership_at_event=before,
+        joined_since=_joined_after(member, stored.pos or 0),
+        visibility_after=_visibility_after(stored),
+        membership_after=own,
+    )
+    return SeenEvent(stored, own or before or "leave") if allowed else None
 
 
 def _joined_after(member: KeyHistory, pos: int) -> bool:

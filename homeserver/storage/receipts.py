@@ -62,6 +62,12 @@ async def changed(r: Reader, room_nid: int, after: int, upto: int) -> list[Recei
     return [Receipt(*row) for row in rows]
 
 
+async def of_rooms(r: Reader, room_nids: Sequence[int], upto: int) -> list[tuple[int, Receipt]]:
+    """``(room_nid, receipt)`` of some rooms but for what changed after ``upto``, oldest change first."""
+    rows = await r.fetch_in(f"{_IN_ROOM} WHERE room_nid IN $1 AND pos <= $2 ORDER BY pos", room_nids, upto)
+    return [(row[0], Receipt(*row[1:])) for row in rows]
+
+
 async def for_server(
     r: Reader, server_name: str, of_server: str, after: int, upto: int, *, limit: int
 ) -> list[tuple[str, Receipt]]:

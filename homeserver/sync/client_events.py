@@ -6,7 +6,7 @@ Specification: client-server API, "Client event", ``unsigned`` of events.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from homeserver.protocol.event_format import client_event
 from homeserver.protocol.events import Event
 from homeserver.protocol.filters import EventFormat, project_fields
 from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD
-from homeserver.protocol.sticky import STICKY, sticky_of
+from homeserver.protocol.sticky import STICKY, sticky_ms, sticky_of
 from homeserver.rooms.bundles import Bundle, Bundles
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
@@ -30,11 +30,18 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.state import NO_EVENT
 
-_REMEMBERED = 20_000
+#: How much JSON is kept: that of some fifteen thousand messages.
+_MAX_BYTES = 8 * 1024 * 1024
 
 #: MSC4354 and MSC4140.
 _STICKY_TTL = "msc4354_sticky_duration_ttl_ms"
 _DELAY_ID = "org.matrix.msc4140.delay_id"
+
+_NOTHING: Mapping[str, Any] = {}
+_MEMBERSHIPS = {
+    membership: b',"membership":"%b"' % membership.encode()
+    for membership in ("join", "invite", "knock", "leave", "ban")
+}
 
 #: JSON that is put into a response as it is.
 Encoded = orjson.Fragment | dict[str, Any]
@@ -47,6 +54,25 @@ class Form(msgspec.Struct, frozen=True, gc=False):
     room_id: bool = True
     event_fields: tuple[tuple[str, ...], ...] | None = None
     event_format: EventFormat = "client"
+
+
+class LookedUp(msgspec.Struct, frozen=True, gc=False):
+    """What has to be looked up to write events for one reader, for many events at once."""
+
+    #: The numbers of the events it was looked up for.
+    events: frozenset[int]
+    #: Those of them that have children.
+    parents: set[int]
+    #: What ``unsigned`` tells the sender alone, by event id.
+    own: Mapping[str, Mapping[str, str]]
+
+
+class _Shared(msgspec.Struct, frozen=True, gc=False):
+    """What all readers of an event are told alike."""
+
+    #: JSON without ``room_id``, ``unsigned`` and the closing brace.
+    start: bytes
+    sticks: bool
 
 
 class DelayedIds(Protocol):
@@ -77,8 +103,15 @@ class ClientEvents:
         self._bundles = bundles
         self._sticky = sticky
         self.delayed: DelayedIds | None = None
-        #: By number of the event and of the redaction that emptied it: JSON without its closing brace.
-        self._shared: dict[tuple[int, int | None], bytes] = {}
+        #: By number of the event and of the redaction that emptied it; made first, forgotten first.
+        self._shared: OrderedDict[tuple[int, int | None], _Shared] = OrderedDict()
+        self._shared_bytes = 0
+
+    async def look_up(self, user_id: str, device_id: str | None, events: Sequence[StoredEvent]) -> LookedUp:
+        """What writing any of these events for a reader has to look up, whatever rooms they are of."""
+        own = await self._known_to_sender(user_id, device_id, events)
+        parents = await self._bundles.parents(events)
+        return LookedUp(frozenset(stored.nid for stored in events), parents, own)
 
     async def write(
         self,
@@ -89,16 +122,25 @@ class ClientEvents:
         form: Form,
         *,
         bundled: bool = True,
+        looked_up: LookedUp | None = None,
     ) -> list[Encoded]:
         """Events of a room for one reader, with all that ``unsigned`` is to tell them.
 
-        ``bundled``: aggregations of their children included.
+        ``bundled``: aggregations of their children included.  ``looked_up`` saves looking up what
+        it has; it may be of other events, too, or not of all of these.
         """
-        bundles = await self._bundles.of(room, user_id, seen) if bundled else {}
+        if not seen:
+            return []
+        if looked_up is None or any(one.stored.nid not in looked_up.events for one in seen):
+            looked_up = await self.look_up(user_id, device_id, [one.stored for one in seen])
+        own = looked_up.own
+        bundles = await self._bundles.of(room, user_id, seen, looked_up.parents) if bundled else {}
+        if not bundles:
+            return [await self._written(room, one, own, form, _NOTHING) for one in seen]
         # Events inside of aggregations always name their room: that is how clients take them.
         inner = Form(room_id=True, event_format=form.event_format)
-        told = [one for bundle in bundles.values() for one in _inside(bundle)]
-        own = await self._known_to_sender(user_id, device_id, [*seen, *told])
+        told = [one.stored for bundle in bundles.values() for one in _inside(bundle)]
+        own = {**own, **await self._known_to_sender(user_id, device_id, told)}
         replacements = [bundle.replacement for bundle in bundles.values() if bundle.replacement is not None]
         written: dict[int, Encoded] = {
             one.stored.nid: await self._written(room, one, own, inner, {}) for one in replacements
@@ -113,11 +155,11 @@ class ClientEvents:
         ]
 
     async def _known_to_sender(
-        self, user_id: str, device_id: str | None, seen: Sequence[SeenEvent]
+        self, user_id: str, device_id: str | None, events: Sequence[StoredEvent]
     ) -> dict[str, dict[str, str]]:
         """What ``unsigned`` tells the sender alone of an event, by event id."""
         known: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        own = {one.stored.nid: one.stored.id for one in seen if one.stored.event.sender == user_id}
+        own = {stored.nid: stored.id for stored in events if stored.event.sender == user_id}
         if own and self.delayed is not None:
             for event_id, delay_id in (await self.delayed.delay_ids(user_id, [*own.values()])).items():
                 known[event_id][_DELAY_ID] = delay_id
@@ -135,35 +177,41 @@ class ClientEvents:
         form: Form,
         relations: Mapping[str, Any],
     ) -> Encoded:
-        unsigned: dict[str, Any] = {
-            "age": max(0, self._clock.now_ms() - one.stored.event.origin_server_ts),
-            "membership": one.membership,
-            **own.get(one.stored.id, {}),
-        }
-        if (ttl_ms := self._sticky.ttl_ms(one.stored)) is not None:
+        stored = one.stored
+        shared = self._shared_of(stored)
+        unsigned: dict[str, Any] = {**own.get(stored.id, _NOTHING)}
+        if shared.sticks and (ttl_ms := self._sticky.ttl_ms(stored)) is not None:
             unsigned[_STICKY_TTL] = ttl_ms
         if relations:
             unsigned["m.relations"] = relations
-        if one.stored.event.is_state:
-            unsigned.update(await self._replaced(room, one.stored))
-        if one.stored.redacted_by is not None:
-            unsigned.update(await self._redaction(one.stored.redacted_by, form))
-        return self._put_together(one.stored, unsigned, form)
+        if stored.key_nid is not None:
+            unsigned.update(await self._replaced(room, stored))
+        if stored.redacted_by is not None:
+            unsigned.update(await self._redaction(stored.redacted_by, form))
+        return self._put_together(stored, shared, self._unsigned(stored, unsigned, one.membership), form)
+
+    def _unsigned(self, stored: StoredEvent, also: Mapping[str, Any], membership: str | None = None) -> bytes:
+        """``unsigned`` as JSON; most events have nothing in it but their age and the membership."""
+        age = max(0, self._clock.now_ms() - stored.event.origin_server_ts)
+        start = b'{"age":%d' % age
+        if membership is not None:
+            start += _MEMBERSHIPS.get(membership) or b',"membership":' + orjson.dumps(membership)
+        return start + (b"," + orjson.dumps(also)[1:] if also else b"}")
 
     async def write_plain(self, room: Room, stored: StoredEvent) -> Encoded:
         """An event of a room for a reader who is no member: an application service."""
-        unsigned: dict[str, Any] = {"age": max(0, self._clock.now_ms() - stored.event.origin_server_ts)}
+        unsigned: dict[str, Any] = {}
         if stored.event.is_state:
             unsigned.update(await self._replaced(room, stored))
         if stored.redacted_by is not None:
             unsigned.update(await self._redaction(stored.redacted_by, Form()))
-        return self._put_together(stored, unsigned, Form())
+        return self._put_together(stored, self._shared_of(stored), self._unsigned(stored, unsigned), Form())
 
     def write_state(self, stored: Sequence[StoredEvent], form: Form) -> list[Encoded]:
         """State events, as the state of a room lists them."""
-        now = self._clock.now_ms()
         return [
-            self._put_together(one, {"age": max(0, now - one.event.origin_server_ts)}, form) for one in stored
+            self._put_together(one, self._shared_of(one), self._unsigned(one, _NOTHING), form)
+            for one in stored
         ]
 
     async def _replaced(self, room: Room, stored: StoredEvent) -> dict[str, Any]:
@@ -184,31 +232,33 @@ class ClientEvents:
         redaction = (await self._events.by_nids([redacted_by])).get(redacted_by)
         if redaction is None:
             return {}
-        return {"redacted_because": self._put_together(redaction, {}, Form(room_id=form.room_id))}
+        shared = self._shared_of(redaction)
+        return {"redacted_because": self._put_together(redaction, shared, None, Form(room_id=form.room_id))}
 
-    def _put_together(self, stored: StoredEvent, unsigned: dict[str, Any], form: Form) -> Encoded:
+    def _put_together(
+        self, stored: StoredEvent, shared: _Shared, unsigned: bytes | None, form: Form
+    ) -> Encoded:
         if form.event_fields is not None:
-            whole = client_event(stored.event, unsigned=unsigned, room_id=form.room_id)
+            told = orjson.loads(unsigned) if unsigned is not None else None
+            whole = client_event(stored.event, unsigned=told, room_id=form.room_id)
             return project_fields(whole, form.event_fields)
+        start, room_id, end = shared.start, b"", b"}"
         if form.event_format == "federation":
-            parts = [stored.event.json[:-1]]
-        else:
-            parts = [self._shared_bytes(stored)]
-            if form.room_id:
-                parts += [b',"room_id":', orjson.dumps(stored.event.room_id)]
-        if unsigned:
-            parts += [b',"unsigned":', orjson.dumps(unsigned)]
-        parts.append(b"}")
-        return orjson.Fragment(b"".join(parts))
+            start = stored.event.json[:-1]
+        elif form.room_id:
+            room_id = b',"room_id":' + orjson.dumps(stored.event.room_id)
+        if unsigned is not None:
+            end = b',"unsigned":%b}' % unsigned
+        return orjson.Fragment(start + room_id + end)
 
-    def _shared_bytes(self, stored: StoredEvent) -> bytes:
+    def _shared_of(self, stored: StoredEvent) -> _Shared:
         key = (stored.nid, stored.redacted_by)
         shared = self._shared.get(key)
         if shared is None:
-            if len(self._shared) >= _REMEMBERED:
-                for old in list(self._shared)[: _REMEMBERED // 4]:
-                    del self._shared[old]
-            shared = self._shared[key] = _encode(stored.event)
+            shared = self._shared[key] = _Shared(_encode(stored.event), sticky_ms(stored.event) is not None)
+            self._shared_bytes += len(shared.start)
+            while self._shared_bytes > _MAX_BYTES:
+                self._shared_bytes -= len(self._shared.popitem(last=False)[1].start)
         return shared
 
 

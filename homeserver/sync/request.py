@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from homeserver.protocol.filters import Filter
 from homeserver.storage.account_data import AccountDatum
-from homeserver.sync.client_events import Form
+from homeserver.storage.receipts import Receipt
+from homeserver.sync.client_events import Form, LookedUp
 from homeserver.sync.positions import SyncToken
 from homeserver.users.presence import PresenceState
 
@@ -63,6 +64,18 @@ class SyncRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAtOnce:
+    """What was read for several rooms with one query each; ``None``: every room reads its own."""
+
+    looked_up: LookedUp | None = None
+    #: All receipts of each room that has any.
+    receipts: Mapping[int, Sequence[Receipt]] | None = None
+
+
+NOTHING_READ = ReadAtOnce()
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A request with what all its rooms are read against: nothing after ``now`` is shown."""
 
@@ -77,6 +90,8 @@ class Reading:
     ignored: frozenset[str]
     #: Numbers of sticky events that are news, by room.
     sticky: Mapping[int, Sequence[int]]
+    #: What was read for several rooms at once.
+    at_once: ReadAtOnce = NOTHING_READ
 
     @property
     def user_id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,13 +16,14 @@ from homeserver.storage import receipts as receipt_storage
 from homeserver.storage.account_data import AccountDatum
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
+from homeserver.storage.receipts import Receipt
 from homeserver.storage.rooms import LocalMembership
 from homeserver.sync.account_data import account_data_events
 from homeserver.sync.client_events import ClientEvents
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.receipts import only_shown, receipt_events
-from homeserver.sync.request import Reading
+from homeserver.sync.request import ReadAtOnce, Reading
 from homeserver.sync.state_changes import NO_CHANGES, Changes, StateChanges
 from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.timeline_window import TimelineWindows, Window
@@ -142,7 +144,6 @@ class RoomSections:
         anew: bool = False,
     ) -> Window:
         wanted = reading.request.filter.room.timeline
-        limit = DEFAULT_LIMIT if wanted.limit is None else min(wanted.limit, MAX_LIMIT)
         ignored = reading.ignored
 
         def accept(stored: StoredEvent) -> bool:
@@ -156,8 +157,8 @@ class RoomSections:
             reading.user_id,
             after=since,
             upto=upto,
-            limit=limit,
-            accept=accept,
+            limit=_limit(reading),
+            accept=accept if ignored or wanted.chooses_events else _accept_all,
             joined_since=joined_since,
         )
         if anew and not window.limited and not window.from_the_beginning:
@@ -194,6 +195,8 @@ class RoomSections:
         shown = list(changed)
         if wanted.lazy_load_members and not wanted.allows_nothing:
             shown += await self._lazily_loaded(reading, room, window, changed, upto=upto, also=also)
+        if not wanted.chooses_events:
+            return shown
         return [stored for stored in shown if _allows(wanted, stored)]
 
     async def _lazily_loaded(
@@ -249,6 +252,7 @@ class RoomSections:
             request.form,
             # Whoever was told all events before is told their children too, one by one.
             bundled=window.limited or not request.since_pos,
+            looked_up=reading.at_once.looked_up,
         )
         state_name = "state_after" if request.use_state_after else "state"
         return {
@@ -268,9 +272,7 @@ class RoomSections:
         events: list[dict[str, Any]] = []
         own_receipt = False
         if whole or room.nid in reading.with_receipts:
-            after = 0 if whole else reading.request.since_pos
-            reader = self._db.scan if whole else self._db.read
-            receipts = await receipt_storage.changed(reader, room.nid, after, reading.now.pos)
+            receipts = await self._receipts(reading, room, whole=whole)
             own_receipt = any(receipt.user_id == reading.user_id for receipt in receipts)
             events += receipt_events(only_shown(receipts, reading.user_id, reading.ignored))
         typing = self._typing.users(room.nid)
@@ -280,6 +282,26 @@ class RoomSections:
         if not wanted.allows_room(room.room_id):
             return [], own_receipt
         return [event for event in events if wanted.allows(event["type"])], own_receipt
+
+    async def _receipts(self, reading: Reading, room: Room, *, whole: bool) -> Sequence[Receipt]:
+        if not whole:
+            return await receipt_storage.changed(
+                self._db.read, room.nid, reading.request.since_pos, reading.now.pos
+            )
+        if reading.at_once.receipts is not None:
+            return reading.at_once.receipts.get(room.nid, ())
+        return await receipt_storage.changed(self._db.scan, room.nid, 0, reading.now.pos)
+
+    async def read_at_once(self, reading: Reading, rooms: Sequence[Room]) -> ReadAtOnce:
+        """What a first sync has to read of some rooms, with a query for all of them."""
+        limit = _limit(reading)
+        newest = [stored for room in rooms for stored in room.recent_between(0, reading.now.pos, limit)]
+        user_id, device_id = reading.user_id, reading.request.device_id
+        receipts: defaultdict[int, list[Receipt]] = defaultdict(list)
+        nids = [room.nid for room in rooms]
+        for nid, receipt in await receipt_storage.of_rooms(self._db.scan, nids, reading.now.pos):
+            receipts[nid].append(receipt)
+        return ReadAtOnce(await self._client_events.look_up(user_id, device_id, newest), receipts)
 
     async def _account_data(self, reading: Reading, room: Room, *, whole: bool) -> list[dict[str, Any]]:
         """What the user keeps for the room: all of it where the room is new to the client."""
@@ -304,6 +326,16 @@ class RoomSections:
                 thread: as_json(count) for thread, count in counts.threads.items()
             },
         }
+
+
+def _limit(reading: Reading) -> int:
+    """How many events of a timeline are wanted."""
+    limit = reading.request.filter.room.timeline.limit
+    return DEFAULT_LIMIT if limit is None else min(limit, MAX_LIMIT)
+
+
+def _accept_all(stored: StoredEvent) -> bool:
+    return True
 
 
 def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -52,7 +53,7 @@ _MAX_PRESENCE = 500
 #: How many of those who changed last are looked at, whomever they share rooms with.
 _MAX_PRESENCE_CANDIDATES = 5_000
 #: After so many rooms of one response others get their turn.
-_ROOMS_AT_ONCE = 10
+_ROOMS_AT_ONCE = 25
 
 
 class Sync:
@@ -209,11 +210,27 @@ class Sync:
     async def _rooms_of(self, reading: Reading, rooms: UserRooms) -> dict[str, dict[str, Any]]:
         """The sections of every room there is something to tell of, by membership and room id."""
         sections: dict[str, dict[str, Any]] = {}
-        for count, membership in enumerate(await self._to_tell(reading, rooms), 1):
-            await self._add_section(reading, membership, sections)
-            if count % _ROOMS_AT_ONCE == 0:
+        is_first = reading.request.since is None
+        to_tell = await self._to_tell(reading, rooms)
+        for start in range(0, len(to_tell), _ROOMS_AT_ONCE):
+            some = to_tell[start : start + _ROOMS_AT_ONCE]
+            if is_first:
+                reading = await self._with_read_at_once(reading, some)
+            for membership in some:
+                await self._add_section(reading, membership, sections)
+            if len(to_tell) > _ROOMS_AT_ONCE:
                 await asyncio.sleep(0)
         return sections
+
+    async def _with_read_at_once(self, reading: Reading, some: Sequence[LocalMembership]) -> Reading:
+        rooms = [
+            await self._rooms.by_nid(membership.room_nid)
+            for membership in some
+            if membership.membership == "join"
+        ]
+        return (
+            replace(reading, at_once=await self._sections.read_at_once(reading, rooms)) if rooms else reading
+        )
 
     async def _to_tell(self, reading: Reading, rooms: UserRooms) -> list[LocalMembership]:
         """The memberships whose rooms have to be looked at."""
@@ -254,7 +271,9 @@ class Sync:
             kind = "leave"
             section = await self._sections.left(reading, room, membership)
         if section is not None:
-            sections.setdefault(kind, {})[room.room_id] = section
+            # As bytes at once: what is left to do at the end for all rooms together is little.
+            written = orjson.Fragment(orjson.dumps(section)) if request.since is None else section
+            sections.setdefault(kind, {})[room.room_id] = written
 
     async def _stripped(self, membership: LocalMembership, name: str) -> dict[str, Any] | None:
         """An invite or a knock: what the room's servers tell of it; ``None`` for one that is not wanted."""

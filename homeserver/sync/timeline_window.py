@@ -15,6 +15,8 @@ from homeserver.storage.events import SENT_HERE, StoredEvent
 #: Rows of one read, and how many events are looked at for one window before it is cut off.
 _BATCH = 50
 _MAX_SCANNED = 500
+#: How many are looked at at once in memory, where fewer are wanted.
+_FEWEST = 5
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +60,9 @@ class TimelineWindows:
         limited = from_the_beginning = exhausted = False
         cursor, scanned = upto, 0
         while not (limited or exhausted):
-            batch, exhausted = await self._batch(room, after, cursor)
+            batch, exhausted = await self._batch(
+                room, after, cursor, max(limit + 1 - len(newest_first), _FEWEST)
+            )
             scanned += len(batch)
             accepted = [stored for stored in batch if accept(stored)]
             seen = await self._visibility.visible(room, user_id, accepted, joined_since=joined_since)
@@ -84,12 +88,19 @@ class TimelineWindows:
         found = await event_storage.newest_gap(self._db.read, room.nid, oldest, upto)
         return found[0] if found else None
 
-    async def _batch(self, room: Room, after: int, cursor: int) -> tuple[list[StoredEvent], bool]:
-        """Events in ``(after, cursor]``, newest first, and whether these are all."""
-        if after >= room.recent_after:
-            return room.recent_between(after, cursor), True
-        if cursor > room.recent_after and (recent := room.recent_between(after, cursor)):
-            return recent, False
+    async def _batch(
+        self, room: Room, after: int, cursor: int, wanted: int
+    ) -> tuple[list[StoredEvent], bool]:
+        """Events in ``(after, cursor]``, newest first, and whether these are all.
+
+        From memory no more than are wanted.
+        """
+        if after >= room.recent_after or cursor > room.recent_after:
+            recent = room.recent_between(after, cursor, wanted)
+            if after >= room.recent_after:
+                return recent, len(recent) < wanted
+            if recent:
+                return recent, False
         rows = await event_storage.timeline_backward(self._db.read, room.nid, cursor, _BATCH)
-        wanted = [stored for stored in rows if (stored.pos or 0) > after]
-        return wanted, len(wanted) < _BATCH
+        found = [stored for stored in rows if (stored.pos or 0) > after]
+        return found, len(found) < _BATCH

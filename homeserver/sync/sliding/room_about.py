@@ -16,6 +16,7 @@ from homeserver.rooms.room import MEMBER, Room
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import LocalMembership
+from homeserver.sync.client_events import LookedUp
 from homeserver.sync.sliding.connections import SentRoom
 from homeserver.sync.sliding.request import RoomConfig
 
@@ -43,6 +44,8 @@ class RoomReading:
     ignored: frozenset[str]
     is_dm: bool
     stable: bool
+    #: For the newest events of all rooms of the response.
+    looked_up: LookedUp
 
     @property
     def joined(self) -> bool:

@@ -19,7 +19,7 @@ from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.visibility import Visibility, only_events
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
-from homeserver.sync.client_events import ClientEvents, Form
+from homeserver.sync.client_events import ClientEvents, Form, LookedUp
 from homeserver.sync.positions import SyncToken
 from homeserver.sync.sliding.connections import SentRoom
 from homeserver.sync.sliding.request import RoomConfig
@@ -83,6 +83,10 @@ class RoomResults:
         if joined_since is None:  # an invite or a knock came to nothing: they never saw the room
             return await self._turned_down(reading)
         return await self._from_inside(reading, joined_since)
+
+    async def look_up(self, user_id: str, device_id: str | None, newest: Sequence[StoredEvent]) -> LookedUp:
+        """What telling any of these events takes, whatever rooms they are of."""
+        return await self._client_events.look_up(user_id, device_id, newest)
 
     async def _from_outside(self, reading: RoomReading) -> tuple[dict[str, Any], SentRoom]:
         """An invite or a knock: what the room's servers tell of it."""
@@ -240,6 +244,7 @@ class RoomResults:
             _FORM,
             # Whoever was told all events before is told their children too, one by one.
             bundled=anew or window.limited,
+            looked_up=reading.looked_up,
         )
         live = sum((one.stored.pos or 0) > reading.since for one in window.events) if reading.since else 0
         timeline: dict[str, Any] = {"timeline": events, "limited": window.limited, "num_live": live}

@@ -15,6 +15,7 @@ from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
+from homeserver.sync.client_events import LookedUp
 from homeserver.sync.memberships import Memberships, UserRooms
 from homeserver.sync.notifier import Notifier
 from homeserver.sync.positions import EphemeralPositions, SyncToken
@@ -33,7 +34,7 @@ MAX_WAIT = 120.0
 #: Rooms of one response; the next one tells the others, at once.
 MOST_ROOMS = 500
 #: After so many rooms of one response others get their turn.
-_ROOMS_AT_ONCE = 10
+_ROOMS_AT_ONCE = 25
 
 
 class SlidingSync:
@@ -182,18 +183,34 @@ class SlidingSync:
         """The rooms there is something to tell of, and what the connection knows of all that were read."""
         told: dict[int, dict[str, Any]] = {}
         known: dict[int, SentRoom] = {}
-        for count, (nid, config) in enumerate(begun.wanted, 1):
-            room = await self._rooms.by_nid(nid)
-            result, now_known = await self._results.write(begun.room(room, config, sent.get(nid)))
-            if now_known is not None:
-                known[nid] = now_known
-            if result is not None:
-                told[nid] = result
-                if begun.names.get(nid):
-                    result["lists"] = begun.names[nid]
-            if count % _ROOMS_AT_ONCE == 0:
+        for start in range(0, len(begun.wanted), _ROOMS_AT_ONCE):
+            some = begun.wanted[start : start + _ROOMS_AT_ONCE]
+            for reading in await self._readings(begun, some, sent):
+                nid = reading.room.nid
+                result, now_known = await self._results.write(reading)
+                if now_known is not None:
+                    known[nid] = now_known
+                if result is not None:
+                    told[nid] = result
+                    if begun.names.get(nid):
+                        result["lists"] = begun.names[nid]
+            if len(begun.wanted) > _ROOMS_AT_ONCE:
                 await asyncio.sleep(0)
         return told, known
+
+    async def _readings(
+        self, begun: _Begun, some: Sequence[tuple[int, RoomConfig]], sent: Mapping[int, SentRoom]
+    ) -> list[RoomReading]:
+        """Some rooms to be told, with what is looked up for all of them at once."""
+        rooms = [(await self._rooms.by_nid(nid), config, sent.get(nid)) for nid, config in some]
+        upto = begun.following.token.pos
+        newest = [
+            stored
+            for room, config, known in rooms
+            for stored in room.recent_between(known.upto if known else 0, upto, config.timeline_limit)
+        ]
+        looked_up = await self._results.look_up(begun.request.user_id, begun.request.device_id, newest)
+        return [begun.room(room, config, known, looked_up) for room, config, known in rooms]
 
     async def _extend(self, begun: _Begun, reading: SlidingReading) -> tuple[dict[str, Any], bool]:
         """What extensions tell, and whether that ends the waiting."""
@@ -228,7 +245,7 @@ class _Begun:
     #: The lists each room is in.
     names: Mapping[int, list[str]]
 
-    def room(self, room: Room, config: RoomConfig, sent: SentRoom | None) -> RoomReading:
+    def room(self, room: Room, config: RoomConfig, sent: SentRoom | None, looked_up: LookedUp) -> RoomReading:
         """What is to be told of one room."""
         return RoomReading(
             user_id=self.request.user_id,
@@ -243,6 +260,7 @@ class _Begun:
             ignored=self.ignored,
             is_dm=room.room_id in self.rooms.direct,
             stable=self.request.stable,
+            looked_up=looked_up,
         )
 
     def reading(
