@@ -6,70 +6,79 @@ import importlib.metadata
 import json
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 from rich.console import Console
 
-from bench.report import as_json, figures, table
-from bench.run import run
-from bench.scenarios import FULL, QUICK, SCENARIOS
-from tests.interop.inglenook import inglenook
-from tests.interop.synapse import synapse, synapse_version, why_no_synapse
-from tests.processes import Authority, Server, start_all, stop_all
+from bench.figures import Figure, figures
+from bench.report import as_json, table, warnings
+from bench.run import Results, run
+from bench.scenarios import SCENARIOS
+from bench.scenarios.scenario import Scenario
+from bench.scenarios.size import FULL, QUICK, Size
+from bench.servers import ENGINES, SOFTWARE, running
+from tests.interop.synapse import synapse_version, why_no_synapse
 
-_RESULTS = Path(__file__).parent / "results" / "latest.json"
-# Long enough for what a server does once at its start to be over before its idle memory is read.
-_SETTLING_SECONDS = 3.0
+_RESULTS = Path(__file__).parent / "results"
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="A short run, to see that it works.")] = False,
+    quick: Annotated[bool, typer.Option(help="A little of everything, in a few minutes.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only this scenario; may be repeated.")] = None,
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = _RESULTS,
+    engine: Annotated[list[str] | None, typer.Option(help="sqlite or postgres; both if not said.")] = None,
+    alone: Annotated[bool, typer.Option(help="Our server alone, without Synapse beside it.")] = False,
+    output: Annotated[Path, typer.Option(help="The folder for the JSON and the plots.")] = _RESULTS,
 ) -> None:
     """Measure our server and Synapse with the same work and print how many times better ours is."""
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    if reason := why_no_synapse():
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if not alone and (reason := why_no_synapse()):
         console.print(reason)
         raise typer.Exit(1)
     scenarios = [scenario for scenario in SCENARIOS if not only or scenario.key in only]
     if not scenarios:
         raise typer.BadParameter(f"scenarios: {', '.join(scenario.key for scenario in SCENARIOS)}")
     size = QUICK if quick else FULL
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, console.status("starting") as status:
-        servers = _configured(Path(folder))
+    software = SOFTWARE[:1] if alone else SOFTWARE
+    runs: dict[str, tuple[list[Figure], Results]] = {}
+    for each in engine or ENGINES:
+        with console.status("starting") as status:
+            results = _measured(each, software, scenarios, size, status.update)
+        lines = figures(results, scenarios, size)
+        runs[each] = lines, results
+        console.print(table(lines, software, each, size))
+        for warning in warnings(lines):
+            console.print(f"[yellow]Careful:[/yellow] {warning}")
+    output.mkdir(parents=True, exist_ok=True)
+    written = output / f"{'some' if only or alone else size.name}.json"
+    versions = [f"{each} {_version_of(each)}" for each in software]
+    written.write_text(json.dumps(as_json(runs, versions, size), indent=1) + "\n")
+    console.print(f"written to {written}")
+
+
+def _measured(
+    engine: str,
+    software: Sequence[str],
+    scenarios: Sequence[Scenario],
+    size: Size,
+    tell: Callable[[str], None],
+) -> Results:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        running(Path(folder), engine, software) as servers,
+    ):
         try:
-            start_all(servers)
-            time.sleep(_SETTLING_SECONDS)
-            results = uvloop.run(run(servers, scenarios, size, status.update))
+            return run([site for _, site in servers], scenarios, size, tell)
         except BaseException:
-            for server in servers:
-                console.print(server.log_tail(20), markup=False, highlight=False)
+            for server, _ in servers:
+                print(server.log_tail(20), file=sys.stderr)
             raise
-        finally:
-            stop_all(servers)
-    lines = figures(results, scenarios, size)
-    console.print(table(lines, servers))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    versions = [_version_of(server) for server in servers]
-    output.write_text(json.dumps(as_json(lines, results, servers, size, versions), indent=2) + "\n")
-    console.print(f"written to {output}")
 
 
-def _configured(folder: Path) -> list[Server]:
-    authority = Authority(folder / "authority")
-    return [
-        inglenook(folder / "ours", authority),
-        synapse(folder / "theirs", authority, small_caches=False),
-    ]
-
-
-def _version_of(server: Server) -> str:
-    return str(synapse_version()) if server.software == "synapse" else importlib.metadata.version("inglenook")
+def _version_of(software: str) -> str:
+    return str(synapse_version()) if software == "synapse" else importlib.metadata.version("inglenook")
 
 
 if __name__ == "__main__":

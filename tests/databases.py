@@ -38,7 +38,7 @@ _PREFIX = "inglenook-tests-"
 
 _USER = "inglenook"
 _SETTINGS = (
-    "-c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     " -c max_connections=200 -c shared_buffers=32MB -c autovacuum=off"
 )
 
@@ -89,6 +89,20 @@ def shared_cluster() -> Cluster:
             _start(programs, folder)
             (folder / "started").touch()
     return Cluster(folder)
+
+
+@contextmanager
+def own_cluster(folder: Path, settings: str) -> Iterator[Cluster]:
+    """A PostgreSQL apart from the run's, with these ``-c`` settings beside the defaults.
+
+    Whoever PostgreSQL runs as must be able to reach ``folder``.  Raises ``NoPostgres``.
+    """
+    folder.mkdir()
+    _start(_programs(), folder, settings)
+    try:
+        yield Cluster(folder)
+    finally:
+        _remove(folder)
 
 
 def migrated_template(cluster: Cluster) -> str:
@@ -155,7 +169,7 @@ def _version(folder: Path) -> int:
     return int(found[0]) if found else 0
 
 
-def _start(programs: Path, folder: Path) -> None:
+def _start(programs: Path, folder: Path, settings: str = _SETTINGS) -> None:
     (folder / "programs").write_text(str(programs))
     if user := _unprivileged_user():
         shutil.chown(folder, user.pw_uid, user.pw_gid)
@@ -166,7 +180,7 @@ def _start(programs: Path, folder: Path) -> None:
     )
     _run(
         *(programs / "pg_ctl", "--pgdata", folder / "data", "--log", folder / "log", "--wait"),
-        *("--options", f"-k {folder} {_SETTINGS}", "start"),
+        *("--options", f"-k {folder} -c listen_addresses='' {settings}", "start"),
     )
 
 

@@ -95,13 +95,13 @@ class BigRoom:
         return list(chain.values())
 
 
-class _Resident:
-    """The process's side."""
+class Host:
+    """Answers for its rooms and names; what the process runs."""
 
     def __init__(self, names: list[str]) -> None:
-        self._keys = {name: generate_signing_key("a_big") for name in names}
+        self.keys = {name: generate_signing_key("a_big") for name in names}
         self._names = names
-        self._rooms: dict[str, BigRoom] = {}
+        self.rooms: dict[str, BigRoom] = {}
         self._released = asyncio.Event()
         self._released.set()
 
@@ -113,7 +113,7 @@ class _Resident:
             match [request.method, *path]:
                 case [_, "_matrix", "key", "v2", "server"]:
                     now = int(time.time() * 1000)
-                    return web.json_response(server_keys_response(name, [self._keys[name]], [], now))
+                    return web.json_response(server_keys_response(name, [self.keys[name]], [], now))
                 case [_, "test", *what]:
                     return web.json_response(self._told(what))
                 case [_, "_matrix", "federation", _, *what]:
@@ -126,7 +126,7 @@ class _Resident:
     def _told(self, what: list[str]) -> dict[str, Any]:
         match what:
             case ["room", members]:
-                room = self._make(int(members))
+                room = self.make(int(members))
                 return {"room_id": room.room_id, "members": sum(key[0] == _MEMBER for key in room.state)}
             case ["hold"]:
                 self._released.clear()
@@ -137,14 +137,14 @@ class _Resident:
     async def _asked(self, what: list[str], query: Mapping[str, str], body: Any) -> Callable[[], bytes]:
         match what:
             case ["make_join", room_id, user_id]:
-                room = self._rooms[room_id]
+                room = self.rooms[room_id]
                 draft = room.draft(user_id, _MEMBER, {"membership": "join"}, user_id)
                 return lambda: _dumps({"room_version": room.rules.id, "event": draft})
             case ["send_join", room_id, _]:
-                return self._join(self._rooms[room_id], body, omits=query.get("omit_members") == "true")
+                return self._join(self.rooms[room_id], body, omits=query.get("omit_members") == "true")
             case ["state_ids", room_id]:
                 await self._released.wait()
-                room = self._rooms[room_id]
+                room = self.rooms[room_id]
                 state = room.state_before(query["event_id"])
                 chain = room.auth_chain(state)
                 return lambda: _dumps(
@@ -155,15 +155,15 @@ class _Resident:
                 )
             case ["state", room_id]:
                 await self._released.wait()
-                room = self._rooms[room_id]
+                room = self.rooms[room_id]
                 state = room.state_before(query["event_id"])
                 chain = room.auth_chain(state)
                 return lambda: b'{"pdus":' + _array(state) + b',"auth_chain":' + _array(chain) + b"}"
             case ["event", event_id]:
-                found = [room.events[event_id] for room in self._rooms.values() if event_id in room.events]
+                found = [room.events[event_id] for room in self.rooms.values() if event_id in room.events]
                 return lambda: b'{"origin":"x","origin_server_ts":1,"pdus":' + _array(found[:1]) + b"}"
             case ["event_auth", room_id, event_id]:
-                room = self._rooms[room_id]
+                room = self.rooms[room_id]
                 return lambda: b'{"auth_chain":' + _array(room.auth_chain([room.events[event_id]])) + b"}"
             case ["send", _]:
                 return lambda: b'{"pdus":{}}'
@@ -182,14 +182,15 @@ class _Resident:
             + b',"auth_chain":' + _array(chain) + b"}"
         )  # fmt: skip
 
-    def _make(self, members: int) -> BigRoom:
+    def make(self, members: int) -> BigRoom:
+        """A public room of so many members."""
         name = self._names[0]
-        room = BigRoom(f"!big{len(self._rooms)}-{int(time.time() * 1000)}:{name}", ROOM_VERSIONS[_VERSION])
+        room = BigRoom(f"!big{len(self.rooms)}-{int(time.time() * 1000)}:{name}", ROOM_VERSIONS[_VERSION])
         creator = f"@creator:{name}"
 
         def sends(sender: str, type_: str, content: Mapping[str, Any], key: str) -> None:
             server = server_name_of(sender)
-            room.add(seal(room.draft(sender, type_, content, key), room.rules, server, self._keys[server]))
+            room.add(seal(room.draft(sender, type_, content, key), room.rules, server, self.keys[server]))
 
         sends(creator, "m.room.create", {"room_version": _VERSION}, "")
         sends(creator, _MEMBER, {"membership": "join"}, creator)
@@ -201,7 +202,7 @@ class _Resident:
             user_id = f"@member{number}:{self._names[number % len(self._names)]}"
             content = {"membership": "join", "displayname": f"Member number {number}"}
             sends(user_id, _MEMBER, content, user_id)
-        self._rooms[room.room_id] = room
+        self.rooms[room.room_id] = room
         return room
 
 
@@ -220,7 +221,7 @@ def _json(body: Callable[[], bytes]) -> web.Response:
 async def _serve(certificate: str, key: str, names: list[str]) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
-    runner = web.ServerRunner(web.Server(_Resident(names).answer, access_log=None))
+    runner = web.ServerRunner(web.Server(Host(names).answer, access_log=None))
     await runner.setup()
     for name in names:
         await web.TCPSite(runner, LOOPBACK, int(name.rpartition(":")[2]), ssl_context=tls).start()

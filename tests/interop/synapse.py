@@ -1,8 +1,8 @@
 """A real Synapse on the loopback address, from PyPI's ``matrix-synapse`` in an environment of its own.
 
 Its Python is ``.venv-synapse/bin/python`` beside the project, or what the environment variable
-``SYNAPSE_PYTHON`` names.  SQLite; plain HTTP for clients, TLS for other servers; no rate limit
-that a test could reach.
+``SYNAPSE_PYTHON`` names.  SQLite unless told otherwise; plain HTTP for clients, TLS for other
+servers; no rate limit that a test could reach.
 """
 
 from __future__ import annotations
@@ -49,17 +49,25 @@ def why_no_synapse() -> str | None:
 
 
 def synapse(
-    folder: Path, authority: Authority, *, small_caches: bool = True, public_port: int | None = None
+    folder: Path,
+    authority: Authority,
+    *,
+    small_caches: bool = True,
+    public_port: int | None = None,
+    database: str | None = None,
 ) -> Server:
     """A Synapse with its files in ``folder``, configured and not yet started.
 
-    ``public_port`` is where other servers find it, where that is not its own port.
+    ``database`` is a PostgreSQL URL; SQLite in ``folder`` when None.  ``public_port`` is where other
+    servers find it, where that is not its own port.
     """
     folder.mkdir(parents=True, exist_ok=True)
     client_port, federation_port = free_port(), free_port()
     # With a port in its name a server is found without well-known or SRV.
     server_name = f"localhost:{public_port or federation_port}"
     config = _config(folder, authority, server_name, client_port, federation_port)
+    if database is not None:
+        config["database"] = {"name": "psycopg2", "args": {"dsn": database}}
     if small_caches:
         config["caches"] = {"global_factor": 0.2}
     (folder / "signing.key").write_text(_signing_key())
