@@ -64,7 +64,7 @@ class WholeReply(web.StreamResponse):
         return self._writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send everything (``data`` is aiohttp's, and always empty), and wait while the client does not read."""
+        """Send everything and wait while the client does not read; ``data`` is aiohttp's, always empty."""
         assert self._writer is not None
         body = self._whole_body
         head = b"%b%bContent-Length: %d\r\n\r\n" % (_head(self.status, self._lines), _date.line(), len(body))

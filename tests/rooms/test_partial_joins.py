@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from homeserver.rooms.partial import PartialState
 from homeserver.rooms.room import Room
 from homeserver.rooms.send import Draft
 from homeserver.storage import rooms as room_storage
+from homeserver.storage.append import Store
 from homeserver.storage.database import Database, Transaction
 from tests.rooms.elsewhere import Elsewhere
 from tests.rooms.replay import Replay, State
@@ -467,7 +467,7 @@ async def test_a_write_that_fails_leaves_a_room_that_is_tried_again(world: World
             await work(tx)
             raise OSError("the disk is full")
 
-        is_switch = isinstance(work, partial) and getattr(work.keywords.get("append"), "clear_state", False)
+        is_switch = isinstance(work, Store) and work.append.clear_state
         return unbroken(broken if is_switch and fails else work)
 
     world.db.write = write  # type: ignore[method-assign]
