@@ -197,7 +197,7 @@ class Request:
         return decode_struct(body, kind, storable=self._origin is None)
 
     def body_at_hand(self) -> bytes | None:
-        """The whole body if it is here already, as most that come with their head are; raises as ``chunks``."""
+        """The whole body if it is here already, as those that come with their head are; else ``None``."""
         content = self._http.content
         if not content.is_eof():
             return None
