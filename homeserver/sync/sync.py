@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from homeserver.e2e.key_counts import KeyCounts
+from homeserver.e2e.key_counts import Counts, KeyCounts
 from homeserver.protocol.event_format import stripped
 from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
@@ -114,31 +114,43 @@ class Sync:
         self._lazy_members.begin(
             request.user_id, request.device_id, str(request.since) if request.since else None
         )
-        if request.since is None or request.full_state or not request.timeout_ms:
+        if request.since is None or request.full_state:
             return (await self.collect(request))[0]
-        stays = request.set_presence != "offline"
+        stays = request.timeout_ms > 0 and request.set_presence != "offline"
         if stays:
             self._presence.sync_begins(request.user_id, request.device_id)
         try:
-            return await self._wait(request, min(request.timeout_ms / 1000, MAX_WAIT))
+            return await self._wait(request, request.since, min(request.timeout_ms / 1000, MAX_WAIT))
         finally:
             if stays:
                 self._presence.sync_ends(request.user_id, request.device_id)
 
-    async def _wait(self, request: SyncRequest, seconds: float) -> dict[str, Any]:
+    async def _wait(self, request: SyncRequest, since: SyncToken, seconds: float) -> dict[str, Any]:
         """The first response that tells anything, or the last one before time is over."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         rooms = await self._memberships.of(request.user_id)
         with self._watches.watching(request.user_id, rooms.joined) as waiter:
+            if waiter.has_told(request.device_id, str(since)):
+                # Nothing has been heard of since the client was given this token: nothing is to be read.
+                if seconds <= 0 and since == self._now():
+                    return _response(since, await self._key_counts.of(request.user_id, request.device_id))
+                await waiter.wait(seconds)
+                waiter.reset((await self._memberships.of(request.user_id)).joined)
             while True:
-                await self._notifier.senders.answered()
+                if seconds:
+                    await self._notifier.senders.answered()
                 response, has_news = await self.collect(request)
+                if not response["to_device"]["events"]:  # what is there is deleted when they are known to be
+                    waiter.note_told(request.device_id, response["next_batch"])
                 remaining = deadline - loop.time()
                 if has_news or remaining <= 0 or self._notifier.closing:
                     return response
                 await waiter.wait(remaining)
                 waiter.reset((await self._memberships.of(request.user_id)).joined)
+
+    def _now(self) -> SyncToken:
+        return SyncToken(self._notifier.position, self._ephemeral.last)
 
     async def collect(self, request: SyncRequest) -> tuple[dict[str, Any], bool]:
         """The response as of now, and whether it tells anything."""
@@ -154,16 +166,16 @@ class Sync:
         sections = await self._rooms_of(reading, rooms)
         changed, left = await self._device_news(request, rooms, pos)
         counts = await self._key_counts.of(request.user_id, request.device_id)
-        response: dict[str, Any] = {
-            "next_batch": str(now),
-            "rooms": sections,
-            "account_data": {"events": await self._account_data(request, own)},
-            "presence": {"events": await self._presence_events(reading, changed)},
-            "to_device": {"events": to_device},
-            "device_lists": {"changed": changed, "left": left},
-            "device_one_time_keys_count": counts.one_time_keys,
-            "device_unused_fallback_key_types": counts.unused_fallback_types,
-        }
+        response = _response(
+            now,
+            counts,
+            rooms=sections,
+            account_data=await self._account_data(request, own),
+            presence=await self._presence_events(reading, changed),
+            to_device=to_device,
+            changed=changed,
+            left=left,
+        )
         has_news = bool(sections or changed or left) or any(
             response[name]["events"] for name in ("account_data", "presence", "to_device")
         )
@@ -347,6 +359,29 @@ class Sync:
 
     def _note(self, news: NewEvents) -> None:
         self.newest.note(news.room.nid, news.pos)
+
+
+def _response(
+    now: SyncToken,
+    counts: Counts,
+    *,
+    rooms: Mapping[str, Any] | None = None,
+    account_data: Sequence[Any] = (),
+    presence: Sequence[Any] = (),
+    to_device: Sequence[Any] = (),
+    changed: Sequence[str] = (),
+    left: Sequence[str] = (),
+) -> dict[str, Any]:
+    return {
+        "next_batch": str(now),
+        "rooms": rooms or {},
+        "account_data": {"events": account_data},
+        "presence": {"events": presence},
+        "to_device": {"events": to_device},
+        "device_lists": {"changed": changed, "left": left},
+        "device_one_time_keys_count": counts.one_time_keys,
+        "device_unused_fallback_key_types": counts.unused_fallback_types,
+    }
 
 
 def _as_bytes(section: dict[str, Any]) -> orjson.Fragment:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from homeserver.clock import Clock
 from homeserver.sync.notifier import Notifier
@@ -16,6 +17,11 @@ from homeserver.sync.notifier import Notifier
 #: Of users none of whose requests is under way; what is dropped is registered anew when they come again.
 _REMEMBERED = 2000
 _IDLE_S = 600.0
+#: Tokens of one user's devices.
+_REMEMBERED_TOLD = 8
+
+#: A device, and the token it was given.
+_Told: TypeAlias = tuple[str | None, str]
 
 
 class Watch:
@@ -32,6 +38,8 @@ class Watch:
         self._watching: set[Watching] = set()
         #: How often there was news.
         self.heard = 0
+        #: What devices were told, as their token, after so much had been heard.
+        self._told: OrderedDict[_Told, int] = OrderedDict()
         notifier.add(self, user_id, ())
 
     @property
@@ -59,6 +67,17 @@ class Watch:
     def close(self) -> None:
         """Listen no more."""
         self._notifier.remove(self, self._user_id, self._rooms)
+
+    def note_told(self, device_id: str | None, token: str, heard: int) -> None:
+        """A device was told everything that had been heard of then, up to a token."""
+        self._told[device_id, token] = heard
+        self._told.move_to_end((device_id, token))
+        if len(self._told) > _REMEMBERED_TOLD:
+            self._told.popitem(last=False)
+
+    def has_told(self, device_id: str | None, token: str) -> bool:
+        """Whether there has been no news since a device was given a token."""
+        return self._told.get((device_id, token)) == self.heard
 
     async def wait(self, heard: int, seconds: float) -> bool:
         """Wait for news after ``heard``; false when there was none for so long.
@@ -112,6 +131,14 @@ class Watching:
         """Count only what comes from now on, with the rooms the user is in by now."""
         self._watch.follow(rooms)
         self._heard = self._watch.heard
+
+    def note_told(self, device_id: str | None, token: str) -> None:
+        """What was read since ``reset`` tells a device everything up to a token."""
+        self._watch.note_told(device_id, token, self._heard)
+
+    def has_told(self, device_id: str | None, token: str) -> bool:
+        """Whether a device that has this token knows everything: there is nothing to read for it."""
+        return self._watch.has_told(device_id, token)
 
     async def wait(self, seconds: float) -> bool:
         """Wait for news; false when there was none for so long.  Raises what ``dismiss`` was given."""
