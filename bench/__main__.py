@@ -1,85 +1,61 @@
-"""``python -m bench``: start both servers, measure, print, keep the results."""
+"""``python -m bench``: our server and Synapse side by side."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from bench.figures import Figure, figures
-from bench.report import as_json, table, warnings
-from bench.run import Results, run
 from bench.scenarios import SCENARIOS
-from bench.scenarios.scenario import Scenario
-from bench.scenarios.size import FULL, QUICK, Size
-from bench.servers import ENGINES, SOFTWARE, running
-from tests.interop.synapse import synapse_version, why_no_synapse
+from bench.scenarios.size import FULL, QUICK
+from bench.servers import ENGINES
+from bench.suite import Suite
+from tests.interop.synapse import why_no_synapse
 
 _RESULTS = Path(__file__).parent / "results"
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main(
+
+@app.callback(invoke_without_command=True)
+def suite(
+    context: typer.Context,
+    *,
     quick: Annotated[bool, typer.Option(help="A little of everything, in a few minutes.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only this scenario; may be repeated.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="sqlite or postgres; both if not said.")] = None,
-    alone: Annotated[bool, typer.Option(help="Our server alone, without Synapse beside it.")] = False,
+    alone: Annotated[bool, typer.Option(help="Our server without Synapse beside it.")] = False,
     output: Annotated[Path, typer.Option(help="The folder for the JSON and the plots.")] = _RESULTS,
 ) -> None:
     """Measure our server and Synapse with the same work and print how many times better ours is."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    if context.invoked_subcommand:
+        return
+    console = _console()
     if not alone and (reason := why_no_synapse()):
         console.print(reason)
         raise typer.Exit(1)
-    scenarios = [scenario for scenario in SCENARIOS if not only or scenario.key in only]
-    if not scenarios:
-        raise typer.BadParameter(f"scenarios: {', '.join(scenario.key for scenario in SCENARIOS)}")
+    keys = [scenario.key for scenario in SCENARIOS]
+    if unknown := set(only or []) - set(keys):
+        raise typer.BadParameter(f"no scenario {', '.join(unknown)}; there are {', '.join(keys)}")
+    if unknown := set(engine or []) - set(ENGINES):
+        raise typer.BadParameter(f"no engine {', '.join(unknown)}; there are {', '.join(ENGINES)}")
     size = QUICK if quick else FULL
-    software = SOFTWARE[:1] if alone else SOFTWARE
-    runs: dict[str, tuple[list[Figure], Results]] = {}
-    for each in engine or ENGINES:
-        with console.status("starting") as status:
-            results = _measured(each, software, scenarios, size, status.update)
-        lines = figures(results, scenarios, size)
-        runs[each] = lines, results
-        console.print(table(lines, software, each, size))
-        for warning in warnings(lines):
-            console.print(f"[yellow]Careful:[/yellow] {warning}")
-    output.mkdir(parents=True, exist_ok=True)
-    written = output / f"{'some' if only or alone else size.name}.json"
-    versions = [f"{each} {_version_of(each)}" for each in software]
-    written.write_text(json.dumps(as_json(runs, versions, size), indent=1) + "\n")
-    console.print(f"written to {written}")
+    Suite(
+        scenarios=[scenario for scenario in SCENARIOS if not only or scenario.key in only],
+        size=size,
+        engines=engine or ENGINES,
+        output=output,
+        name="some" if only or alone else size.name,
+        alone=alone,
+    ).measure(console)
 
 
-def _measured(
-    engine: str,
-    software: Sequence[str],
-    scenarios: Sequence[Scenario],
-    size: Size,
-    tell: Callable[[str], None],
-) -> Results:
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-") as folder,
-        running(Path(folder), engine, software) as servers,
-    ):
-        try:
-            return run([site for _, site in servers], scenarios, size, tell)
-        except BaseException:
-            for server, _ in servers:
-                print(server.log_tail(20), file=sys.stderr)
-            raise
-
-
-def _version_of(software: str) -> str:
-    return str(synapse_version()) if software == "synapse" else importlib.metadata.version("inglenook")
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -71,6 +71,7 @@ class _Wire(asyncio.Protocol):
 
     usable = False
     arrived = 0.0
+    _pieces: list[bytes]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's own class, which is no subclass of asyncio's.
@@ -100,22 +101,21 @@ class _Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._status == 0:
-            head, found, data = (bytes(self._pieces[0]) + data if self._pieces else data).partition(
-                b"\r\n\r\n"
-            )
+            head, found, data = b"".join([*self._pieces, data]).partition(b"\r\n\r\n")
             if not found:
                 self._pieces = [head]
                 return
-            self._pieces.clear()
+            self._pieces = []
             self._read_head(head.lower())
         self._pieces.append(data)
         self._missing -= len(data)
         if self._chunked:
+            self._end = (self._end + data[-5:])[-5:]
             # What looks like the end may be within a chunk; then decoding finds it is not.
-            if data.endswith(b"\r\n\r\n") and (body := _from_chunks(b"".join(self._pieces))) is not None:
+            if self._end == b"0\r\n\r\n" and (body := _from_chunks(b"".join(self._pieces))) is not None:
                 self._done(body)
         elif self._missing <= 0:
-            self._done(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+            self._done(b"".join(self._pieces))
 
     def _read_head(self, head: bytes) -> None:
         self._status = int(head[9:12])
@@ -141,12 +141,14 @@ class _Wire(asyncio.Protocol):
     def _forget_reply(self) -> None:
         self._status = self._missing = 0
         self._keep, self._chunked = True, False
-        self._pieces: list[bytes] = []
+        self._pieces = []
+        self._end = b""
 
 
 def _from_chunks(data: bytes) -> bytes | None:
     """The body that came in chunks; None while the last chunk is not there."""
-    chunks, position = [], 0
+    chunks: list[bytes] = []
+    position = 0
     while True:
         end = data.find(b"\r\n", position)
         if end < 0:

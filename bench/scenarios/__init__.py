@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.scenarios import reading, rooms, sending, waiting, windows
+from bench.scenarios import federation, reading, rooms, sending, waiting, windows
 from bench.scenarios.scenario import Scenario
 
 SCENARIOS: list[Scenario] = [
@@ -11,4 +11,5 @@ SCENARIOS: list[Scenario] = [
     *rooms.SCENARIOS,
     *reading.SCENARIOS,
     *windows.SCENARIOS,
+    *federation.SCENARIOS,
 ]

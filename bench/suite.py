@@ -1,0 +1,84 @@
+"""Both servers side by side on each engine: started, measured, and what came of it printed and kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import plots
+from bench.figures import Figure, figures
+from bench.report import as_json, table, warnings
+from bench.run import Results, run
+from bench.scenarios.scenario import Scenario
+from bench.scenarios.size import Size
+from bench.servers import SOFTWARE, running
+from tests.interop.synapse import synapse_version
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What to measure, on which engines, and under which name it is kept in ``output``."""
+
+    scenarios: Sequence[Scenario]
+    size: Size
+    engines: Sequence[str]
+    output: Path
+    name: str
+    #: Our server without Synapse beside it.
+    alone: bool = False
+
+    def measure(self, console: Console) -> None:
+        """Do all of it.  Raises ``GeneratorFailed`` where a server answered what it must not."""
+        software = SOFTWARE[:1] if self.alone else SOFTWARE
+        runs: dict[str, tuple[list[Figure], Results]] = {}
+        for engine in self.engines:
+            with console.status("starting") as status:
+                results = measured(engine, software, self.scenarios, self.size, status.update)
+            lines = figures(results, self.scenarios, self.size)
+            runs[engine] = lines, results
+            console.print(table(lines, software, engine, self.size))
+            for warning in warnings(lines):
+                console.print(f"[yellow]Careful:[/yellow] {warning}")
+        for file in self._kept(runs, software):
+            console.print(f"written to {file}")
+
+    def _kept(self, runs: dict[str, tuple[list[Figure], Results]], software: Sequence[str]) -> list[Path]:
+        self.output.mkdir(parents=True, exist_ok=True)
+        file = self.output / f"{self.name}.json"
+        versions = [f"{each} {_version_of(each)}" for each in software]
+        file.write_text(json.dumps(as_json(runs, versions, self.size), indent=1) + "\n")
+        if self.alone:
+            return [file]
+        lines = {engine: lines for engine, (lines, _) in runs.items()}
+        return [file, *plots.ratios(lines, self.output, self.name)]
+
+
+def measured(
+    engine: str,
+    software: Sequence[str],
+    scenarios: Sequence[Scenario],
+    size: Size,
+    tell: Callable[[str], None],
+) -> Results:
+    """Start the servers, run the scenarios, and stop them."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        running(Path(folder), engine, software) as servers,
+    ):
+        try:
+            return run([site for _, site in servers], scenarios, size, tell)
+        except BaseException:
+            for server, _ in servers:
+                print(server.log_tail(20), file=sys.stderr)
+            raise
+
+
+def _version_of(software: str) -> str:
+    return str(synapse_version()) if software == "synapse" else importlib.metadata.version("inglenook")
