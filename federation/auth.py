@@ -6,6 +6,7 @@ Specification: server-server API, "Request Authentication".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from multidict import MultiMapping
@@ -15,7 +16,7 @@ from federation.signatures import (
     InvalidAuthorization,
     RequestSignature,
     parse_authorization,
-    signed_request,
+    signed_forms,
 )
 from homeserver.bodies import check_number_of_values
 from homeserver.errors import MatrixError, forbidden
@@ -61,15 +62,18 @@ class ServerAuthentication:
             raise _unauthorized("The request is signed by several servers")
         if not self._allows(origin):
             raise forbidden("This server does not federate with yours")
-        request = signed_request(
-            signatures,
+        check_number_of_values(body)
+        forms = signed_forms(
             method=method,
             uri=raw_path,
+            origin=origin,
             destination=self._server_name,
-            content=_content(body),
+            body=body,
+            content=partial(_content, body),
         )
         try:
-            await self._keyring.verify_json(origin, request)
+            by_key = {each.key_id: each.signature for each in signatures}
+            await self._keyring.verify_bytes(origin, by_key, forms)
         except (BadSignature, InvalidJSON) as error:
             raise _unauthorized(str(error)) from error
         self._heard_from(origin)
@@ -101,9 +105,6 @@ def _authorizations(headers: Mapping[str, str]) -> list[str]:
 
 
 def _content(body: bytes) -> Any:
-    if not body:
-        return None
-    check_number_of_values(body)
     try:
         return decode(body)
     except InvalidJSON as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -30,6 +30,7 @@ from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.server_acl import may_take_part
 from homeserver.storage import inbound_pdus
 from homeserver.storage.database import Database
+from homeserver.storage.events import StoredEvent
 from homeserver.storage.inbound_pdus import InboundPdu
 from homeserver.tasks import Background
 
@@ -46,6 +47,9 @@ MAX_FAILED: Final = 500
 Result: TypeAlias = dict[str, str]
 
 _Lane: TypeAlias = tuple[str, str]
+
+#: What the checks that need no state made of a PDU; ``None``: it was not looked at.
+_Checked: TypeAlias = Event | Dropped | None
 
 
 @dataclass(slots=True, eq=False)
@@ -169,9 +173,7 @@ class InboundPdus:
         async def take_in() -> None:
             if before is not None:
                 await asyncio.wait([before])
-            for each in pdus:
-                await self._take_in(lane, each, is_last_try=is_last_try)
-                self._waiting[lane] -= 1
+            await self._take_in_all(lane, pdus, is_last_try=is_last_try)
 
         def ended(task: asyncio.Task[None]) -> None:
             if self._under_way.get(lane) is task:
@@ -183,7 +185,49 @@ class InboundPdus:
         task.add_done_callback(ended)
         return task
 
-    async def _take_in(self, lane: _Lane, received: Received, *, is_last_try: bool) -> None:
+    async def _take_in_all(self, lane: _Lane, pdus: Sequence[Received], *, is_last_try: bool) -> None:
+        """Take in PDUs of one lane in their order: together as far as they only continue the room."""
+        checked = await self._checked(lane[1], pdus)
+        start = 0
+        while start < len(pdus):
+            run = await self._take_run(lane, checked[start:])
+            together = pdus[start : start + len(run)]
+            for each, stored in zip(together, run, strict=True):
+                each.event_id, each.result = stored.id, {}
+            self._waiting[lane] -= len(run)
+            await self._remove([each.number for each in together if each.number is not None])
+            start += len(run)
+            if start < len(pdus):
+                await self._take_in(lane, pdus[start], checked[start], is_last_try=is_last_try)
+                self._waiting[lane] -= 1
+                start += 1
+
+    async def _checked(self, room_id: str, pdus: Sequence[Received]) -> Sequence[_Checked]:
+        """The PDUs as events, or why they are none; ``None`` for what is to be looked at by itself."""
+        room = await self._rooms.find(room_id)
+        if room is not None and self._rooms.is_in(room):
+            try:
+                return await self._inbound.checked(room.rules, [each.pdu for each in pdus])
+            except Exception:
+                _log.exception("PDUs not checked together", room_id=room_id)
+        return [None] * len(pdus)
+
+    async def _take_run(self, lane: _Lane, checked: Sequence[_Checked]) -> list[StoredEvent]:
+        """Take in those of the first events that only continue the room; what fails is tried one by one."""
+        origin, room_id = lane
+        events = list(_leading_events(checked))
+        room = await self._rooms.find(room_id)
+        if not events or room is None or not may_take_part(room, origin):
+            return []
+        try:
+            return await self._inbound.receive_run(room_id, events)
+        except Exception:
+            _log.exception("PDUs not taken in together", origin=origin, room_id=room_id)
+            return []
+
+    async def _take_in(
+        self, lane: _Lane, received: Received, checked: _Checked, *, is_last_try: bool
+    ) -> None:
         """Take in one PDU.
 
         One that was answered and then failed by a fault of this server's stays on disk, and is
@@ -193,7 +237,9 @@ class InboundPdus:
         try:
             room = await self._rooms.find(room_id)
             try:
-                received.event_id, received.result = await self._result(origin, room_id, room, received.pdu)
+                received.event_id, received.result = await self._result(
+                    origin, room_id, room, received.pdu, checked
+                )
             except Dropped as error:
                 received.refuse(origin, room, str(error))
             is_done = True
@@ -204,17 +250,18 @@ class InboundPdus:
             is_done = is_last_try or self._failed >= MAX_FAILED
             self._failed += received.number is not None and not is_done
         if received.number is not None and is_done:
-            await self._remove(received.number)
+            await self._remove([received.number])
 
-    async def _remove(self, number: int) -> None:
+    async def _remove(self, numbers: Sequence[int]) -> None:
         """A PDU that stays on disk is found to be known when the server starts again."""
-        try:
-            await self._db.write(partial(inbound_pdus.remove, number=number))
-        except Exception:
-            _log.exception("PDU not removed", number=number)
+        for number in numbers:
+            try:
+                await self._db.write(partial(inbound_pdus.remove, number=number))
+            except Exception:
+                _log.exception("PDU not removed", number=number)
 
     async def _result(
-        self, origin: str, room_id: str, room: Room | None, pdu: dict[str, Any]
+        self, origin: str, room_id: str, room: Room | None, pdu: dict[str, Any], checked: _Checked
     ) -> tuple[str | None, Result]:
         """The event id, where there is one, and what became of one PDU; raises ``Dropped``."""
         if room is None:
@@ -225,7 +272,10 @@ class InboundPdus:
             await self._receive_outside(room, pdu)
             return _event_id(pdu, room), {}
         try:
-            stored = await self._inbound.receive(origin, room_id, pdu)
+            if checked is None:
+                stored = await self._inbound.receive(origin, room_id, pdu)
+            else:
+                stored = await self._inbound.receive_checked(origin, room_id, checked)
         except Unconnected as error:
             # No fault of the event's own: an error would tell its sender never to send it again.
             _log.info("PDU not connected", origin=origin, room_id=room_id, reason=str(error))
@@ -241,6 +291,13 @@ class InboundPdus:
             or not await self._invites.ended(room, event)
         ):
             raise Dropped("this server is not in the room")
+
+
+def _leading_events(checked: Iterable[_Checked]) -> Iterator[Event]:
+    for each in checked:
+        if not isinstance(each, Event):
+            return
+        yield each
 
 
 def _error(reason: str) -> Result:

@@ -35,7 +35,7 @@ from homeserver.clock import Clock
 from homeserver.errors import RemoteError
 from homeserver.lookups import InFlight, Recent
 from homeserver.protocol.canonical_json import InvalidJSON
-from homeserver.protocol.signing import BadSignature, SigningKey, verify_json
+from homeserver.protocol.signing import BadSignature, SigningKey, check_signature, verify_json
 
 _log = structlog.get_logger()
 
@@ -112,6 +112,24 @@ class Keyring:
         wanted = self._wanted_now(server_name, obj)
         known = await self.keys_for_all({server_name: wanted})
         self._verify(server_name, obj, wanted, known[server_name])
+
+    async def verify_bytes(
+        self, server_name: str, signatures: Mapping[str, str], forms: Iterable[bytes]
+    ) -> None:
+        """The same for signatures, by key id, of one of several forms; each is made when it is tried."""
+        wanted = self._wanted_now(server_name, {"signatures": {server_name: signatures}})
+        known = await self.keys_for_all({server_name: wanted})
+        keys = usable(known[server_name], wanted, max(wanted.values()))
+        failure = BadSignature(f"None of the keys that {server_name} signed with is known and valid")
+        for signed in forms:
+            for key_id, key in keys.items():
+                try:
+                    check_signature(signed, signatures[key_id], server_name, key_id, key.key_base64)
+                except BadSignature as error:
+                    failure = error
+                else:
+                    return
+        raise failure
 
     async def keys_for_all(self, wanted: Wanted) -> dict[str, Mapping[str, VerifyKey]]:
         """Every key known of the servers, after those wanted were asked for where need be.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,6 +63,25 @@ class Transaction:
     progress: Progress
     #: Those of the events that were taken from ``Outgoing.sticky``.
     sticky: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class HandOut:
+    """Something that is for many destinations, and how many of them have been given it."""
+
+    servers: Sequence[str]
+    give: Callable[[str], object]
+    #: All up to here has been handed out once this has.
+    pos: int
+    given: int = 0
+
+    def go_on(self, count: int) -> bool:
+        """Give it to so many more; whether there are any left."""
+        until = self.given + count
+        for server_name in self.servers[self.given : until]:
+            self.give(server_name)
+        self.given = until
+        return until < len(self.servers)
 
 
 @dataclass(slots=True)
@@ -127,8 +146,8 @@ class Outgoing:
 
     def add_event(self, pos: int, nid: int) -> None:
         """An event to be sent; one that fails is not given more to remember."""
-        if self.behind:
-            return
+        if self.behind or pos <= max(self.sent_pos, self.events[-1][0] if self.events else 0):
+            return  # what is read from storage holds it
         if self.failures or len(self.events) >= MAX_WAITING_EVENTS:
             self.fall_behind()
         else:

@@ -53,6 +53,9 @@ _RECEIPTS_AT_ONCE: Final = MAX_EDUS
 #: How far back to look in a room whose newest event was handed on for somebody else.
 _HANDED_ON: Final = 10
 
+#: For so long a body that was made for one destination is sent to others.
+_SAME_BODY_MS: Final = 1000
+
 TO_DEVICE: Final = "m.direct_to_device"
 
 
@@ -79,6 +82,8 @@ class Packing:
         self._max_caught_up = max_caught_up
         self._started_ms = clock.now_ms()
         self._numbers = count(1)
+        #: When it was made, of what, and the body.
+        self._newest_body: tuple[int, tuple[tuple[bytes, ...], ...], bytes] = (0, (), b"")
 
     async def next_transaction(self, outgoing: Outgoing) -> Transaction | None:
         """What to send next; ``None`` where that turned out to be nothing."""
@@ -101,12 +106,21 @@ class Packing:
             lasting.append(unique.encode())
         return Transaction(
             transaction_id=transaction_id(lasting) if lasting else unique,
-            body=transaction_json(self._server_name, self._clock.now_ms(), pdus, edus),
+            body=self._body(tuple(pdus), tuple(edus)),
             size=len(pdus) + len(edus),
             fleeting=bool(fleeting),
             progress=progress,
             sticky=sticky,
         )
+
+    def _body(self, pdus: tuple[bytes, ...], edus: tuple[bytes, ...]) -> bytes:
+        """A body, the same bytes for all destinations that are sent the same within a moment."""
+        now_ms = self._clock.now_ms()
+        made_ms, parts, body = self._newest_body
+        if parts != (pdus, edus) or now_ms - made_ms > _SAME_BODY_MS:
+            body = transaction_json(self._server_name, now_ms, pdus, edus)
+            self._newest_body = now_ms, (pdus, edus), body
+        return body
 
     async def _sticky_pdus(self, outgoing: Outgoing, limit: int) -> tuple[tuple[int, ...], list[bytes]]:
         """Events that stick and are owed for that: those that do so still."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -21,7 +22,7 @@ import structlog
 
 from federation.delivery import Delivery, SendsTransactions
 from federation.durable_edus import DurableEdus
-from federation.outgoing import Outgoing, outgoing_from
+from federation.outgoing import HandOut, Outgoing, outgoing_from
 from federation.packing import MAX_CAUGHT_UP, Packing
 from federation.waiting_edus import edu_json, said_of
 from homeserver.clock import Clock
@@ -35,7 +36,7 @@ from homeserver.storage import destinations, outbox, stays
 from homeserver.storage.database import Database
 from homeserver.storage.database import Transaction as Write
 from homeserver.storage.destinations import Destination
-from homeserver.storage.events import SENT_HERE
+from homeserver.storage.events import SENT_HERE, StoredEvent
 from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.outbox import OutboxEdu
 from homeserver.storage.receipts import Receipt
@@ -49,6 +50,9 @@ MAX_OUTBOX_AGE_MS: Final = 30 * 24 * 3600 * 1000
 MAX_EDU_SIZE: Final = 128 * 1024
 #: Transactions that are made and on their way at the same time, which bounds what they take of memory.
 MAX_AT_ONCE: Final = 500
+
+#: How many destinations are given something in one go: each may make a transaction of it right away.
+HANDED_OUT_AT_ONCE: Final = 20
 
 _TICK_SECONDS: Final = 1.0
 _STORE_SECONDS: Final = 60.0
@@ -86,15 +90,15 @@ class Sender:
         #: When to send again what sticks, to servers that had just joined: ``(time, server, room_nid)``.
         self._sticky_again: list[tuple[float, str, int]] = []
         self._allows = lru_cache(maxsize=10_000)(allows)
-        #: Every event and receipt up to here has been given to those it is for.
-        self._position = 0
+        #: Every event and receipt up to here has been given to those it is for; is on disk.
+        self._position = self._announced = 0
         self._packing = Packing(
             db=db,
             events=events,
             clock=clock,
             server_name=server_name,
             sticky=sticky,
-            position=lambda: self._position,
+            position=lambda: self._announced,
             max_caught_up=max_caught_up,
         )
         self._delivery = Delivery(db=db, client=client, clock=clock)
@@ -104,13 +108,16 @@ class Sender:
         #: When to try again which destinations; some entries may be out of date.
         self._due: list[tuple[int, str]] = []
         self._free = asyncio.Semaphore(MAX_AT_ONCE)
+        #: What is being handed out to many, the oldest first.
+        self._handing_out: deque[HandOut] = deque()
+        self._distributing: asyncio.Task[None] | None = None
         self._stored_at = self._tidied_at = clock.monotonic()
         self._ticking: asyncio.Task[None] | None = None
         self._closing = False
 
     async def start(self, position: int) -> None:
         """Find out what destinations lack up to ``position``, and begin to send."""
-        self._position = position
+        self._position = self._announced = position
         rows = {row.server_name: row for row in await destinations.everyone(self._db.scan)}
         self._known.update(rows)
         working = [min(row.sent_pos, row.receipts_pos) for row in rows.values() if not row.failures]
@@ -134,18 +141,47 @@ class Sender:
         """Queue those of the events that this server sends, for every server they are for."""
         for stored in news.events:
             if stored.flags & SENT_HERE and stored.pos is not None:
-                for server_name in self._destinations(news.room, stored.event):
-                    outgoing = self._of(server_name, before=stored.pos)
-                    outgoing.add_event(stored.pos, stored.nid)
-                    if server_name not in news.room.servers:
-                        owe = partial(
-                            stays.owe, server_name=server_name, room_nid=news.room.nid, pos=stored.pos
-                        )
-                        outgoing.owed = self._db.write(owe)
-                    self._wake(outgoing)
+                servers = self._destinations(news.room, stored.event)
+                outside = set(servers) - news.room.servers.keys()
+                self._hand_out(servers, partial(self._give_event, stored, outside))
             if stored.event.type == MEMBER:
                 self._greet(news.room, stored.event)
-        self._position = max(self._position, news.pos)
+        self._hand_out((), _nothing, news.pos)
+
+    def _give_event(self, stored: StoredEvent, outside: Collection[str], server_name: str) -> None:
+        if not self._is_wanted(server_name):
+            return
+        pos = stored.pos or 0
+        outgoing = self._of(server_name, before=pos)
+        outgoing.add_event(pos, stored.nid)
+        if server_name in outside:  # of its stay in the room this is no part
+            owe = partial(stays.owe, server_name=server_name, room_nid=stored.room_nid, pos=pos)
+            outgoing.owed = self._db.write(owe)
+        self._wake(outgoing)
+
+    def _hand_out(self, servers: Sequence[str], give: Callable[[str], object], pos: int = 0) -> None:
+        """Give something to servers, in the order of what is handed out; ``pos`` is reached after that.
+
+        Few are given it at once, and of many the first.  For the others it waits, so that whoever
+        sends a message does not wait for a thousand destinations, nor does the event loop.
+        """
+        self._announced = max(self._announced, pos)
+        share = HandOut(servers, give, pos)
+        if not self._handing_out and not share.go_on(HANDED_OUT_AT_ONCE):
+            self._position = max(self._position, pos)
+            return
+        self._handing_out.append(share)
+        if self._distributing is None:
+            self._distributing = asyncio.create_task(self._distribute(), name="handing out")
+
+    async def _distribute(self) -> None:
+        try:
+            while self._handing_out:
+                await asyncio.sleep(0)  # those that were given something make their transactions
+                if not self._handing_out[0].go_on(HANDED_OUT_AT_ONCE):
+                    self._position = max(self._position, self._handing_out.popleft().pos)
+        finally:
+            self._distributing = None
 
     def _greet(self, room: Room, event: Event) -> None:
         """Send what sticks in a room to a server that has just come into it.
@@ -204,25 +240,32 @@ class Sender:
     def send_typing(self, room: Room, user_id: str, typing: bool) -> None:
         """Tell the servers in a room that a user here types, or does not any more."""
         now = self._clock.monotonic()
-        for outgoing in self._working(room.servers):
+
+        def give(outgoing: Outgoing) -> None:
             outgoing.edus.add_typing(room, user_id, typing, now)
-            self._wake(outgoing)
+
+        self._hand_out(tuple(room.servers), partial(self._give_fleeting, give))
 
     def send_presence(self, servers: Collection[str], update: Mapping[str, Any]) -> None:
         """Tell servers of a user's presence, as ``m.presence`` lists it."""
-        for outgoing in self._working(servers):
+
+        def give(outgoing: Outgoing) -> None:
             outgoing.edus.add_presence(update)
-            self._wake(outgoing)
+
+        self._hand_out(tuple(servers), partial(self._give_fleeting, give))
 
     def send_receipts(self, room: Room, receipts: Sequence[Receipt]) -> None:
         """Tell the servers in a room of receipts of users here, which are on disk."""
         for receipt in receipts:
             said = said_of(receipt.event_id, receipt.ts, receipt.thread_id)
-            for server_name in filter(self._is_wanted, tuple(room.servers)):
-                outgoing = self._of(server_name, before=receipt.pos)
-                outgoing.add_receipt(receipt.pos, room.room_id, receipt.user_id, receipt.thread_id, said)
-                self._wake(outgoing)
-            self._position = max(self._position, receipt.pos)
+            give = partial(self._give_receipt, room.room_id, receipt, said)
+            self._hand_out(tuple(room.servers), give, receipt.pos)
+
+    def _give_receipt(self, room_id: str, receipt: Receipt, said: object, server_name: str) -> None:
+        if self._is_wanted(server_name):
+            outgoing = self._of(server_name, before=receipt.pos)
+            outgoing.add_receipt(receipt.pos, room_id, receipt.user_id, receipt.thread_id, said)
+            self._wake(outgoing)
 
     def peer_is_alive(self, server_name: str) -> None:
         """A server spoke or answered: whatever failed before is tried again, at once or nearly so."""
@@ -281,15 +324,19 @@ class Sender:
             await asyncio.wait(workers)
 
     def _workers(self) -> list[asyncio.Task[None]]:
-        return [each.worker for each in self._outgoing.values() if each.worker is not None]
+        working = [each.worker for each in self._outgoing.values() if each.worker is not None]
+        return working if self._distributing is None else [*working, self._distributing]
 
     def _is_wanted(self, server_name: str) -> bool:
         return server_name not in ("", self._server_name) and self._allows(server_name)
 
-    def _working(self, servers: Iterable[str]) -> Iterable[Outgoing]:
-        """The destinations among these that may be told what may be lost."""
-        outgoing = (self._of(server_name) for server_name in tuple(servers) if self._is_wanted(server_name))
-        return (each for each in outgoing if not each.failures)
+    def _give_fleeting(self, give: Callable[[Outgoing], None], server_name: str) -> None:
+        """What may be lost is for those that work."""
+        if self._is_wanted(server_name):
+            outgoing = self._of(server_name)
+            if not outgoing.failures:
+                give(outgoing)
+                self._wake(outgoing)
 
     def _in_outbox(self, destination: str) -> None:
         outgoing = self._of(destination)
@@ -301,8 +348,8 @@ class Sender:
             cut.add_done_callback(partial(_log_given_up, destination=destination))
         self._wake(outgoing)
 
-    def _destinations(self, room: Room, event: Event) -> set[str]:
-        """The servers in the room, and the one whose user has just been removed from it.
+    def _destinations(self, room: Room, event: Event) -> Sequence[str]:
+        """The servers in the room, wanted or not, and the one whose user has just been removed from it.
 
         Not the sender's: where it is not this one, it has the event.
         """
@@ -310,7 +357,7 @@ class Sender:
         if event.type == MEMBER and event.content.get("membership") in ("leave", "ban"):
             servers.add(server_of(event.state_key or ""))
         servers.discard(server_of(event.sender))
-        return {server for server in servers if self._is_wanted(server)}
+        return tuple(servers)
 
     def _of(self, server_name: str, before: int | None = None) -> Outgoing:
         outgoing = self._outgoing.get(server_name)
@@ -384,6 +431,10 @@ class Sender:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self.tick()
+
+
+def _nothing(_server_name: str) -> None:
+    """A position is reached, with nothing for anybody."""
 
 
 def _log_given_up(cut: asyncio.Future[int], destination: str | None = None) -> None:

@@ -7,8 +7,9 @@ Specification: server-server API, "Request Authentication".
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from homeserver.protocol.canonical_json import encode
@@ -52,7 +53,7 @@ def authorization_header(
     ``uri`` is the path with its query exactly as sent, ``body`` the content as
     canonical JSON or ``None`` without content.
     """
-    signature = key.sign(_signed_bytes(method, uri, origin, destination, body))
+    signature = key.sign(signed_bytes(method, uri, origin, destination, body))
     return f'{SCHEME} origin="{origin}",destination="{destination}",key="{key.key_id}",sig="{signature}"'
 
 
@@ -75,26 +76,22 @@ def parse_authorization(header: str) -> RequestSignature:
     )
 
 
-def signed_request(
-    signatures: Sequence[RequestSignature], *, method: str, uri: str, destination: str, content: Any | None
-) -> dict[str, Any]:
-    """The JSON object that headers of one origin sign, their signatures included, ready to be verified.
+def signed_forms(
+    *, method: str, uri: str, origin: str, destination: str, body: bytes, content: Callable[[], Any]
+) -> Iterator[bytes]:
+    """What a request's signature may be of: first as if the body was canonical JSON, as it nearly always is.
 
-    ``content`` is the parsed body, ``None`` when there was none.  ``destination`` is
-    the receiving server's name, which is signed even where a header leaves it out:
-    checking it against the header's is the caller's.
+    ``content`` reads the body, for its canonical form.  ``destination`` is the receiving server's
+    name, which is signed even where a header leaves it out: checking it against the header's is the
+    caller's.  That the body stands among what else is signed leaves no doubt about either: all
+    before and after it is known, and no string in there holds a quotation mark.
     """
-    origin = signatures[0].origin
-    request: dict[str, Any] = {
-        "method": method,
-        "uri": uri,
-        "origin": origin,
-        "destination": destination,
-        "signatures": {origin: {each.key_id: each.signature for each in signatures}},
-    }
-    if content is not None:
-        request["content"] = content
-    return request
+    signed = partial(signed_bytes, method, uri, origin, destination)
+    if not body:
+        yield signed(None)
+        return
+    yield signed(body)
+    yield signed(encode(content()))
 
 
 def _parameters(text: str) -> dict[str, str]:
@@ -122,7 +119,7 @@ def _after_separator(text: str, position: int) -> int:
     return separator.end()
 
 
-def _signed_bytes(method: str, uri: str, origin: str, destination: str, body: bytes | None) -> bytes:
+def signed_bytes(method: str, uri: str, origin: str, destination: str, body: bytes | None) -> bytes:
     """The canonical JSON of the signed object; "content" sorts first, so the body is put in as it is."""
     rest = encode({"destination": destination, "method": method, "origin": origin, "uri": uri})
     return rest if body is None else b'{"content":' + body + b"," + rest[1:]

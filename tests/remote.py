@@ -112,10 +112,12 @@ class _Http:
         self.headers = dict(headers)
         self.remote = "192.0.2.1"
         self.transport = None
+        self.keep_alive = False  # so that what is answered has a body to look at
         self.body_exists = body is not None
         self.content_length = len(body or b"")
         self.content = asyncio.StreamReader()
         self.content.readany = lambda: self.content.read(1 << 20)  # type: ignore[attr-defined]
+        self.content.is_eof = lambda: False  # type: ignore[attr-defined]
         self.content.feed_data(body or b"")
         self.content.feed_eof()
         self.writer = type("Writer", (), {"output_size": 0})()

@@ -10,7 +10,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from homeserver.protocol.canonical_json import InvalidJSON, NotCanonical, decode, encode, encode_strict
+from homeserver.protocol.canonical_json import (
+    MAX_DEPTH,
+    InvalidJSON,
+    NotCanonical,
+    decode,
+    encode,
+    encode_strict,
+)
 from homeserver.protocol.events import Event
 from homeserver.protocol.ids import (
     MAX_ID_BYTES,
@@ -50,11 +57,16 @@ def parse_event(json: bytes | dict[str, Any], rules: RoomVersion, *, event_id: s
     computing it; in v1 and v2 it must be the one in the PDU.  ``unsigned`` is dropped.
     Raises ``InvalidEvent`` and nothing else.
     """
+    pdu, encoded = read_pdu(json, rules)
+    return event_of(pdu, rules, _event_id(pdu, rules, event_id), encoded)
+
+
+def read_pdu(json: bytes | dict[str, Any], rules: RoomVersion) -> tuple[dict[str, Any], bytes]:
+    """A PDU as a new dict without ``unsigned``, and its canonical JSON; raises ``InvalidEvent``."""
     pdu = _pdu(json)
     check_form(pdu, rules)
     _check_hashes_and_signatures(pdu)
-    encoded = encode_pdu(pdu, rules)
-    return event_of(pdu, rules, _event_id(pdu, rules, event_id), encoded)
+    return pdu, encode_pdu(pdu, rules)
 
 
 def check_form(pdu: dict[str, Any], rules: RoomVersion) -> None:
@@ -101,16 +113,24 @@ def event_of(pdu: dict[str, Any], rules: RoomVersion, event_id: str, encoded: by
 
 def encode_pdu(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
     """The canonical JSON of a PDU; raises ``InvalidEvent`` where it has none or is too large."""
+    encode_it = encode_strict if rules.strict_canonical_json else encode
+    try:
+        encoded = encode_it(pdu)
+        # It is no deeper than it has brackets, so that nearly none is encoded twice.
+        if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH - _LEVELS_AROUND:
+            encode_it(_carried(pdu))
+    except (InvalidJSON, NotCanonical) as error:
+        raise InvalidEvent(f"not canonical JSON: {error}") from error
+    check_size(encoded)
+    return encoded
+
+
+def _carried(pdu: dict[str, Any]) -> Any:
+    """A PDU with as many levels around it as it has to leave free."""
     carried: Any = pdu
     for _ in range(_LEVELS_AROUND):
         carried = [carried]
-    try:
-        encoded = encode_strict(carried) if rules.strict_canonical_json else encode(carried)
-    except (InvalidJSON, NotCanonical) as error:
-        raise InvalidEvent(f"not canonical JSON: {error}") from error
-    encoded = encoded[_LEVELS_AROUND:-_LEVELS_AROUND]
-    check_size(encoded)
-    return encoded
+    return carried
 
 
 def check_size(encoded: bytes) -> None:

@@ -17,8 +17,13 @@ from functools import lru_cache
 from typing import Any
 
 import nacl.exceptions
-import nacl.signing
-from nacl.bindings import crypto_sign, crypto_sign_BYTES, crypto_sign_seed_keypair
+from nacl.bindings import (
+    crypto_sign,
+    crypto_sign_BYTES,
+    crypto_sign_open,
+    crypto_sign_PUBLICKEYBYTES,
+    crypto_sign_seed_keypair,
+)
 
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.ids import is_user_id, server_name_of
@@ -99,12 +104,25 @@ def verify_json(obj: dict[str, Any], server_name: str, key_id: str, verify_key_b
 
     Raises ``BadSignature``, whatever is wrong with the object, the signature or the key.
     """
-    if not key_id.startswith(f"{_ALGORITHM}:"):
-        raise BadSignature(f"The algorithm of key {key_id} is not supported")
     signature = _signature_of(obj, server_name, key_id)
     try:
-        verify_key = nacl.signing.VerifyKey(decode_base64(verify_key_base64))
-        verify_key.verify(_signed_bytes(obj), decode_base64(signature))
+        signed = _signed_bytes(obj)
+    except ValueError as error:
+        raise BadSignature(f"What {server_name} signed has no canonical JSON: {error}") from error
+    check_signature(signed, signature, server_name, key_id, verify_key_base64)
+
+
+def check_signature(
+    signed: bytes, signature: str, server_name: str, key_id: str, verify_key_base64: str
+) -> None:
+    """Check the signature of these bytes; raises ``BadSignature``, whatever is wrong with it or the key."""
+    if not key_id.startswith(f"{_ALGORITHM}:"):
+        raise BadSignature(f"The algorithm of key {key_id} is not supported")
+    try:
+        given = decode_base64(signature)
+        if len(given) != crypto_sign_BYTES:
+            raise ValueError(f"it has {len(given)} bytes")
+        crypto_sign_open(given + signed, _public_key(verify_key_base64))
     except (nacl.exceptions.CryptoError, ValueError) as error:
         raise BadSignature(f"The signature of {server_name} with {key_id} is wrong: {error}") from error
 
@@ -203,6 +221,15 @@ def _key_pair(seed: bytes) -> tuple[bytes, bytes]:
     """The public key, and the secret one as libsodium signs with it."""
     public, secret = crypto_sign_seed_keypair(seed)
     return public, secret
+
+
+@lru_cache(maxsize=1024)
+def _public_key(key_base64: str) -> bytes:
+    """The 32 bytes of a server's key; ``ValueError`` for anything else."""
+    key = decode_base64(key_base64)
+    if len(key) != crypto_sign_PUBLICKEYBYTES:
+        raise ValueError(f"a key has {crypto_sign_PUBLICKEYBYTES} bytes")
+    return key
 
 
 def _signed_bytes(obj: dict[str, Any]) -> bytes:

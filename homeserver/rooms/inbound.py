@@ -15,13 +15,11 @@ import structlog
 
 from homeserver.errors import RemoteError
 from homeserver.protocol.auth_rules import NotAllowed, auth_types_of, check_against_state
-from homeserver.protocol.event_format import InvalidEvent, parse_event
 from homeserver.protocol.events import Event, StateKey
-from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import RoomVersion
-from homeserver.protocol.signing import content_hash_matches
 from homeserver.rooms.again import again_when_stale
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.inbound_run import Runs
 from homeserver.rooms.missing import MAX_GAP_EVENTS, Gap, Missing
 from homeserver.rooms.outliers import (
     BULK,
@@ -40,6 +38,7 @@ from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.sticky_checks import StickyChecks
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage.events import REJECTED, SENT_HERE, SOFT_FAILED, StoredEvent
+from homeserver.storage.rooms import StaleRoomError
 from homeserver.storage.state import Overlay
 
 _log = structlog.get_logger()
@@ -49,7 +48,7 @@ _MAX_LATEST = 20
 
 
 #: PDUs that are read in one go, and how many such parts wait for their signatures.
-_CHECKED_AT_ONCE = 100
+_CHECKED_AT_ONCE = 250
 _PARTS_UNDER_WAY = 4
 
 
@@ -78,10 +77,10 @@ class _Judged(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventVerifier(Protocol):
-    """Verifies the signatures of events."""
+    """Reads PDUs whose signatures are good."""
 
-    async def verify(self, pdus: Sequence[Mapping[str, Any]], rules: RoomVersion) -> list[str | None]:
-        """For each PDU ``None`` when every required signature is good, else what is wrong."""
+    async def verified(self, pdus: Sequence[Mapping[str, Any]], rules: RoomVersion) -> list[Event | str]:
+        """For each PDU its event, redacted where its hash is wrong, or why it is to be dropped."""
         ...
 
 
@@ -112,6 +111,7 @@ class Inbound:
         self._verifier = verifier
         self._policy = policy
         self._sticky = sticky
+        self._runs = Runs(rooms=rooms, events=events, states=states, timeline=timeline)
 
     async def receive(
         self, origin: str, room_id: str, pdu: dict[str, Any], *, hand_on: bool = False
@@ -138,6 +138,25 @@ class Inbound:
         if room is None or not self._rooms.is_in(room):
             raise Dropped("this server is not in the room")
         (event,) = await self.checked(room.rules, [pdu])  # steps 2 to 4
+        return await self.receive_checked(origin, room_id, event, hand_on=hand_on)
+
+    async def receive_run(self, room_id: str, events: Sequence[Event]) -> list[StoredEvent]:
+        """Take in those of the first events that only continue the room; there may be none.
+
+        The steps are those of ``receive``, each gone through for all of them together.
+        """
+        try:
+            return await self._runs.take(room_id, events)
+        except StaleRoomError:
+            return []
+
+    async def receive_checked(
+        self, origin: str, room_id: str, event: Event | Dropped, *, hand_on: bool = False
+    ) -> StoredEvent:
+        """``receive`` for what steps 2 to 4 made of a PDU."""
+        room = await self._rooms.find(room_id)
+        if room is None or not self._rooms.is_in(room):
+            raise Dropped("this server is not in the room")
         if isinstance(event, Dropped):
             raise event
         if event.room_id != room_id:
@@ -169,20 +188,8 @@ class Inbound:
         return events
 
     async def _checked(self, rules: RoomVersion, pdus: Sequence[dict[str, Any]]) -> list[Event | Dropped]:
-        events: list[Event | Dropped] = []
-        for pdu in pdus:
-            try:
-                events.append(parse_event(pdu, rules))
-            except InvalidEvent as error:
-                events.append(Dropped(f"invalid event: {error}"))
-        to_verify = [index for index, event in enumerate(events) if isinstance(event, Event)]
-        verdicts = await self._verifier.verify([pdus[index] for index in to_verify], rules)
-        for index, verdict in zip(to_verify, verdicts, strict=True):
-            if verdict is not None:
-                events[index] = Dropped(verdict)
-            elif not content_hash_matches(pdus[index]):
-                events[index] = parse_event(redact(pdus[index], rules), rules)
-        return events
+        read = await self._verifier.verified(pdus, rules)
+        return [Dropped(each) if isinstance(each, str) else each for each in read]
 
     @again_when_stale
     async def _take(

@@ -5,7 +5,7 @@ Specification: room versions since v3, "Handling redactions".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -46,6 +46,10 @@ class Redactions:
         if target.room_nid != room.nid or target.event.type == "m.room.redaction" or target.purged:
             return None, False
         return (target if _may_redact(room, event, target.event) else None), False
+
+    async def early(self, event_ids: Sequence[str]) -> set[str]:
+        """Those of the events that redactions came before."""
+        return await event_storage.redacted_early(self._db.read, event_ids)
 
     async def pending(self, room: Room, stored: StoredEvent) -> int | None:
         """The first redaction that came before the event and was entitled to."""

@@ -8,7 +8,7 @@ on, queues one transaction, and announces once that is on disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -148,7 +148,7 @@ class Timeline:
         if also is not None:
             batch.also.append(also)
         if len(additions) > 1:
-            await self._prefetch(room, additions)
+            await self._prefetch(room, [addition.event for addition in additions])
         before = room.last_pos
         try:
             placed = [await self._place(room, addition, batch) for addition in additions]
@@ -158,8 +158,37 @@ class Timeline:
             room.broken = room.broken or room.last_pos != before
             raise
 
-    async def _prefetch(self, room: Room, additions: Sequence[Addition]) -> None:
-        keys = [addition.event.key for addition in additions if addition.event.state_key is not None]
+    async def stage_in_turn(
+        self,
+        room: Room,
+        events: Sequence[Event],
+        judge: Callable[[Event, Mapping[str, StoredEvent]], Addition | None],
+    ) -> asyncio.Future[list[StoredEvent]] | None:
+        """``stage`` for events of which each is judged when those before it have their place.
+
+        ``judge`` finds the room as those left it, and is given them by id; where it returns
+        ``None`` the row ends.  So it does at an event that a redaction came before.  The auth events
+        of additions are all named, and nothing of what ``judge`` needs may have to be read.
+        Returns ``None`` when nothing was staged.
+        """
+        await self._prefetch(room, events)
+        early = await self._redactions.early([event.event_id for event in events])
+        batch = Append(expected_last_pos=room.last_pos if room.stored else None)
+        staged: dict[str, StoredEvent] = {}
+        before = room.last_pos
+        try:
+            for event in events:
+                addition = judge(event, staged) if event.event_id not in early else None
+                if addition is None:
+                    break
+                staged[event.event_id] = await self._place(room, addition, batch, unredacted=True)
+            return self.write(room, batch, list(staged.values())) if staged else None
+        except BaseException:
+            room.broken = room.broken or room.last_pos != before
+            raise
+
+    async def _prefetch(self, room: Room, events: Sequence[Event]) -> None:
+        keys = [event.key for event in events if event.state_key is not None]
         for key in keys:
             await self._keys.intern(key)
         members = [key[1] for key in keys if key[0] == MEMBER]
@@ -237,13 +266,18 @@ class Timeline:
         if room.epoch == epoch:
             room.checkpoint_ver = ver
 
-    async def _place(self, room: Room, addition: Addition, batch: Append) -> StoredEvent:
-        """Give one event its place and move the room in memory on."""
+    async def _place(
+        self, room: Room, addition: Addition, batch: Append, *, unredacted: bool = False
+    ) -> StoredEvent:
+        """Give one event its place and move the room in memory on.
+
+        ``unredacted``: it is known that no redaction of it came before it.
+        """
         stored = await self._numbered(room, addition, batch)
         if addition.overlay is not None:
             batch.overlays.append(addition.overlay)
         if not stored.rejected:
-            decided = await self._decide(room, stored, batch)
+            decided = await self._decide(room, stored, batch, unredacted=unredacted)
             stored = decided if isinstance(decided, StoredEvent) else self._carry_out(room, batch, decided)
         (batch.placed if addition.outlier else batch.new).append(stored)
         if not addition.unwanted and (sticky := self._sticky.judge(stored)) is not None:
@@ -263,7 +297,9 @@ class Timeline:
             event = msgspec.structs.replace(outlier.event, rejected=event.rejected)
             flags |= REDACTED
         before = room.state_ver if addition.state_before is None else addition.state_before
-        staged = [other.nid for other in batch.new if other.id in event.auth_events]
+        staged: list[int] = []
+        if len(addition.auth_nids) < len(event.auth_events):
+            staged = [other.nid for other in batch.new if other.id in event.auth_events]
         return StoredEvent(
             nid=outlier.nid if outlier else self._event_nids.next(),
             room_nid=room.nid,
@@ -277,7 +313,9 @@ class Timeline:
             key_nid=await self._keys.intern(event.key) if event.state_key is not None else None,
         )
 
-    async def _decide(self, room: Room, stored: StoredEvent, batch: Append) -> StoredEvent | _Placement:
+    async def _decide(
+        self, room: Room, stored: StoredEvent, batch: Append, *, unredacted: bool
+    ) -> StoredEvent | _Placement:
         """What an accepted event does to the room; just the event where it is soft-failed."""
         event, before = stored.event, stored.state_before or 0
         tips = tuple([tip for tip in room.tips if tip.id not in event.prev_events])
@@ -310,7 +348,7 @@ class Timeline:
             changes=await self._changes(room, difference, stored) if difference else [],
             redacts=target,
             redacts_early=is_early,
-            redacted_by=await self._redactions.pending(room, stored),
+            redacted_by=None if unredacted else await self._redactions.pending(room, stored),
         )
 
     def _carry_out(self, room: Room, batch: Append, placement: _Placement) -> StoredEvent:

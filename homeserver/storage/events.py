@@ -249,6 +249,12 @@ async def pending_redactions_of(r: Reader, event_id: str) -> list[int]:
     return [row[0] for row in rows]
 
 
+async def redacted_early(r: Reader, event_ids: Sequence[str]) -> set[str]:
+    """Those of the events that redactions came before."""
+    rows = await r.fetch_in("SELECT redacts FROM pending_redactions WHERE redacts IN $1", event_ids)
+    return {row[0] for row in rows}
+
+
 async def by_id(r: Reader, event_id: str) -> StoredEvent | None:
     """One event, outliers and rejected ones included."""
     row = await r.fetch_row(f"SELECT {_COLUMNS} {_FROM} WHERE e.event_id = $1", event_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from homeserver.errors import RemoteError
+from homeserver.protocol.events import Event
+from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import event_id_of, sign_event
 from homeserver.rooms.send import Draft
 from homeserver.storage import inbound_pdus
@@ -54,18 +57,25 @@ class Gap:
     failure: Exception | None = None
 
     def __post_init__(self) -> None:
-        receive = self.server.inbound.receive
+        inbound = self.server.inbound
+        receive, receive_run = inbound.receive_checked, inbound.receive_run
 
-        async def receive_slowly(
-            origin: str, room_id: str, pdu: dict[str, Any], **options: Any
-        ) -> StoredEvent:
+        async def until_closed(room_id: str) -> None:
             if room_id == self.room_id:
                 await self.closed.wait()
                 if self.failure is not None:
                     raise self.failure
-            return await receive(origin, room_id, pdu, **options)
 
-        self.server.inbound.receive = receive_slowly  # type: ignore[method-assign]
+        async def receive_slowly(origin: str, room_id: str, event: Any, **options: Any) -> StoredEvent:
+            await until_closed(room_id)
+            return await receive(origin, room_id, event, **options)
+
+        async def receive_run_slowly(room_id: str, events: Sequence[Event]) -> list[StoredEvent]:
+            await until_closed(room_id)
+            return await receive_run(room_id, events)
+
+        inbound.receive_checked = receive_slowly  # type: ignore[method-assign]
+        inbound.receive_run = receive_run_slowly  # type: ignore[method-assign]
 
 
 async def test_a_repeated_transaction_is_answered_as_before_even_after_a_restart(
@@ -422,3 +432,67 @@ async def test_a_signature_by_a_key_the_server_never_had_is_not_believed(here: S
     (result,) = (await there.client.send_transaction(here.name, "t1", transaction(forged))).values()
 
     assert "error" in result
+
+
+async def test_events_that_come_together_are_each_judged_by_what_those_before_them_left(
+    here: Server, there: Server
+) -> None:
+    room_id, _, bob = await shared_room(here, there)
+    carol, dave = there.user("carol"), there.user("dave")
+    here.network.down.add(here.name)
+    joined = await made(
+        there, room_id, Draft(carol, "m.room.member", {"membership": "join"}, state_key=carol)
+    )
+    spoke = await made(there, room_id, message(carol, "I am here"))
+    left = await made(there, room_id, Draft(carol, "m.room.member", {"membership": "leave"}, state_key=carol))
+    spoke_later = await made(there, room_id, message(bob, "She is gone"))
+    here.network.down.clear()
+    stranger = {**spoke, "sender": dave, "prev_events": spoke_later["prev_events"]}
+
+    results = await there.client.send_transaction(
+        here.name, "t1", transaction(joined, spoke, left, stranger, spoke_later, spoke)
+    )
+
+    rules = (await here.room(room_id)).rules
+    good = [event_id_of(pdu, rules) for pdu in (joined, spoke, left, spoke_later)]
+    assert [event_id for event_id, result in results.items() if not result] == good
+    assert list(results) == [*good[:3], event_id_of(stranger, rules), good[3]]
+    assert await here.bodies(room_id) == ["I am here", "She is gone"]
+    assert await here.membership_of(room_id, carol) == "leave"
+    assert await here.state_ids(room_id) == await there.state_ids(room_id)
+
+
+async def test_what_only_seems_to_continue_a_room_is_found_out_in_the_middle_of_a_transaction(
+    here: Server, there: Server
+) -> None:
+    room_id, _, bob = await shared_room(here, there)
+    here.network.down.add(here.name)
+    one = await made(there, room_id, message(bob, "one"))
+    here.network.down.clear()
+    forbidden = await unsent(there, room_id, Draft(bob, "m.room.name", {"name": "Mine"}, state_key=""))
+    # It builds on what is refused, which takes no extremity's place.
+    after = await unsent(there, room_id, message(bob, "after"))
+    rules = (await here.room(room_id)).rules
+    after = resigned(there, rules, {**after, "prev_events": [event_id_of(forbidden, rules)]})
+
+    results = await there.client.send_transaction(here.name, "t1", transaction(one, forbidden, after))
+
+    assert results == {
+        event_id_of(one, rules): {},
+        event_id_of(forbidden, rules): {"error": "The room does not allow the event"},
+        event_id_of(after, rules): {},
+    }
+    assert await here.bodies(room_id) == ["one", "after"]
+    assert [tip.id for tip in (await here.room(room_id)).tips] == [event_id_of(after, rules)]
+
+
+async def made(server: Server, room_id: str, draft: Draft) -> dict[str, Any]:
+    """The PDU of an event that is in its own server's room, and that nobody else was sent."""
+    pdu = (await server.send.send(room_id, draft)).event.pdu
+    await server.sender.idle()
+    return pdu
+
+
+def resigned(server: Server, rules: RoomVersion, pdu: dict[str, Any]) -> dict[str, Any]:
+    bare = {key: value for key, value in pdu.items() if key not in ("hashes", "signatures")}
+    return sign_event(bare, rules, server.name, server.key)
