@@ -43,13 +43,14 @@ class RateLimiter:
     ) -> None:
         self._limits = dict(limits)
         self._clock = clock
-        self._enabled = enabled
+        #: Whether there is anything to check.
+        self.enabled = enabled
         self._max_keys = max_keys
         self._buckets: OrderedDict[tuple[str, str], _Bucket] = OrderedDict()
 
     def __contains__(self, name: str) -> bool:
         """Whether ``check`` may be called with this limit's name."""
-        return not self._enabled or name in self._limits
+        return not self.enabled or name in self._limits
 
     def check(self, name: str, key: str) -> None:
         """Take one token from the bucket of ``key``.
@@ -57,7 +58,7 @@ class RateLimiter:
         Raises ``M_LIMIT_EXCEEDED`` with the milliseconds until a token is there;
         a refused call costs no token.  ``KeyError`` for a limit nobody configured.
         """
-        if not self._enabled:
+        if not self.enabled:
             return
         limit = self._limits[name]
         bucket = self._filled(name, key, limit)

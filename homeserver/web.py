@@ -375,7 +375,7 @@ class Dispatcher:
         if wants_user:
             request._requester = requester = await self._user(route, request)
             self._note_use(requester, request.remote_ip, request.headers.get(hdrs.USER_AGENT))
-        if route.limit is None:
+        if route.limit is None or not self._rate_limiter.enabled:
             return
         if self._is_unlimited is None or not self._is_unlimited(request.headers, request.query):
             self._check_limit(route, request._requester.user_id if request._requester else request.remote_ip)
