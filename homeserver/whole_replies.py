@@ -66,7 +66,8 @@ class WholeReply(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:
         """Send everything and wait while the client does not read; ``data`` is aiohttp's, always empty."""
         assert self._writer is not None
-        body = self._whole_body
+        # aiohttp keeps the last response of a connection for as long as that stays open.
+        body, self._whole_body = self._whole_body, b""
         head = b"%b%bContent-Length: %d\r\n\r\n" % (_head(self.status, self._lines), _date.line(), len(body))
         if self._without_body:
             await self._writer.write_eof(head)
