@@ -23,7 +23,7 @@ from aiohttp import web
 from yarl import URL
 
 from federation.server_keys import server_keys_response
-from federation.signatures import authorization_header, parse_authorization, signed_request
+from federation.signatures import authorization_header, parse_authorization
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.event_format import parse_event
 from homeserver.protocol.events import Event
@@ -32,6 +32,7 @@ from homeserver.protocol.signing import SigningKey, sign_event, verify_json
 from homeserver.rooms.compose import references, template
 from tests.conformance.outsider_room import OutsiderRoom, pdus
 from tests.processes import LOOPBACK, Authority, Server
+from tests.signed_requests import signed_request
 
 V1, V2 = "/_matrix/federation/v1", "/_matrix/federation/v2"
 PATIENCE = 30.0
@@ -356,7 +357,7 @@ class Outsider:
             self._verify_keys = {key_id: key["key"] for key_id, key in keys.items()}
         content = asked.json if asked.body else None
         signed = signed_request(
-            [signature], method=asked.method, uri=asked.uri, destination=self.name, content=content
+            signature, method=asked.method, uri=asked.uri, destination=self.name, content=content
         )
         verify_json(signed, signature.origin, signature.key_id, self._verify_keys[signature.key_id])
 

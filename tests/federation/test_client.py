@@ -21,6 +21,7 @@ from homeserver.egress import open_session, tls_context
 from homeserver.errors import RemoteError
 from homeserver.protocol.signing import SigningKey, verify_json
 from tests.federation.peer import PEER_NAME, Answer, Asked, Peer, running_peer
+from tests.signed_requests import signed_request
 
 KEY = SigningKey("ed25519:k", bytes(range(32)))
 OUR_NAME = "us.example"
@@ -74,13 +75,13 @@ def verify(asked: Asked) -> None:
     """Check the signature the way a receiving server does."""
     signature = parse_authorization(asked.headers["authorization"])
     assert (signature.origin, signature.destination) == (OUR_NAME, PEER_NAME)
-    request = {
-        "method": asked.method,
-        "uri": asked.raw_path,
-        "origin": OUR_NAME,
-        "destination": PEER_NAME,
-        "signatures": {OUR_NAME: {signature.key_id: signature.signature}},
-    } | ({"content": asked.json} if asked.body else {})
+    request = signed_request(
+        signature,
+        method=asked.method,
+        uri=asked.raw_path,
+        destination=PEER_NAME,
+        content=asked.json if asked.body else None,
+    )
     verify_json(request, OUR_NAME, KEY.key_id, KEY.verify_key_base64)
 
 

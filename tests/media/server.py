@@ -22,7 +22,7 @@ from client_api.media import MediaApi
 from client_api.media_routes import media_rows
 from federation.media import FederationMedia, OpenUrl, open_url
 from federation.media_routes import MediaRoutes
-from federation.signatures import authorization_header, parse_authorization, signed_request
+from federation.signatures import authorization_header, parse_authorization
 from federation.transport import WireRequest, unreachable
 from homeserver.clock import FakeClock
 from homeserver.config.media import Media as Settings
@@ -34,6 +34,7 @@ from homeserver.ratelimit import RateLimiter
 from homeserver.storage.database import Database
 from homeserver.users.requester import Requester
 from homeserver.web import Access, Dispatcher, Route
+from tests.signed_requests import signed_request
 
 V1 = "/_matrix/client/v1/media"
 OLD = "/_matrix/media/v3"
@@ -119,7 +120,7 @@ class MediaServer:
         try:
             signature = parse_authorization(headers["Authorization"])
             key = self.town.keys[signature.origin]
-            request = signed_request([signature], method=method, uri=uri, destination=self.name, content=None)
+            request = signed_request(signature, method=method, uri=uri, destination=self.name, content=None)
             verify_json(request, signature.origin, key.key_id, key.verify_key_base64)
         except KeyError:
             raise MatrixError(401, "M_UNAUTHORIZED", "Not signed") from None
