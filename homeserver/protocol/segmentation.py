@@ -134,8 +134,7 @@ _DIGIT = re.compile(r"[^\D0-9]")
 def tokens_of(text: str) -> list[Token]:
     """The tokens of a text, in order; as many as there are."""
     if text.isascii():
-        words = (word[:MAX_WORD_CHARS] for word in _ASCII_WORD.findall(text.lower()))
-        return [Token("word", word, word) for word in words]
+        return [Token("word", word, word) for word in _ascii_words(text)]
     tokens: list[Token] = []
     text = folded(text)
     has_runs = _RUN.search(text) is not None
@@ -154,6 +153,10 @@ def tokens_of(text: str) -> list[Token]:
                 exact = part[0][:MAX_WORD_CHARS]
                 tokens.append(Token("word", bare(exact), exact))
     return [token for token in tokens if token.bare]
+
+
+def _ascii_words(text: str) -> list[str]:
+    return [word[:MAX_WORD_CHARS] for word in _ASCII_WORD.findall(text.lower())]
 
 
 def folded(text: str) -> str:
@@ -206,6 +209,15 @@ def _ascii_digit(match: re.Match[str]) -> str:
 def units_of(run: str) -> list[str]:
     """The syllables or letters of a run, as far as the eye can tell them apart: nothing ends within one."""
     return _UNIT.findall(run)
+
+
+def written(text: str) -> tuple[str, set[str]]:
+    """A text as its words are stored, and its terms; both empty where there are no words."""
+    if text.isascii():  # each word is its own bare and exact form, of which no tokens need to be made
+        words = _ascii_words(text)
+        return f" {' '.join(words)} " if words else "", set(words)
+    tokens = tokens_of(text)
+    return write_words(tokens) if tokens else "", terms_of(tokens)
 
 
 def write_words(tokens: Iterable[Token]) -> str:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from homeserver.protocol.segmentation import terms_of, tokens_of, write_words
+from homeserver.protocol.segmentation import written
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.search import BODY, NAME, TOPIC, Document
 
@@ -71,10 +71,10 @@ def document(
     if field is None or not stored.shown or stored.pos is None:
         return None
     content = stored.event.content
-    tokens = tokens_of(_text(field, content if edit is None else edit.event.content["m.new_content"]))
-    if not tokens:
+    words, terms = written(_text(field, content if edit is None else edit.event.content["m.new_content"]))
+    if not words:
         return None
-    terms = {*terms_of(tokens), room_term(stored.room_nid), field_term(field)}
+    terms |= {room_term(stored.room_nid), field_term(field)}
     return Document(
         event_nid=stored.nid,
         source_nid=stored.nid if edit is None else edit.nid,
@@ -83,7 +83,7 @@ def document(
         field=field,
         has_url="url" in content,
         ts=max(0, min(stored.event.origin_server_ts, now_ms)),
-        words=write_words(tokens),
+        words=words,
         terms=" ".join(sorted(set(hashes.of(terms)))),
     )
 

@@ -45,6 +45,9 @@ _WINDOW = _AT_ONCE << 16
 #: How long news gather, and what failed is left alone, in seconds.
 _GATHER_S = 2.0
 _RETRY_S = 5.0
+#: While people send, news gather for longer: so many seconds, or until there are so many.
+_PATIENCE_S = 30.0
+_MANY_PENDING = _MAX_PENDING // 2
 #: Others have so many times the time of a step for themselves after it: while people send, and while not.
 _SHARE_BUSY = 9
 _SHARE_IDLE = 1
@@ -105,10 +108,18 @@ class SearchIndex:
                 self._wake.clear()
                 if not await self._in_peace() and self.is_filled:
                     await self._wake.wait()
-                    await asyncio.sleep(self._gather)
+                    await self._quiet()
             except Exception:
                 _log.exception("indexing for the search failed")
                 await asyncio.sleep(_RETRY_S)
+
+    async def _quiet(self) -> None:
+        """Wait for a moment in which nobody sends: indexing then is in nobody's way.  Not for ever."""
+        loop = asyncio.get_running_loop()
+        deadline, news = loop.time() + _PATIENCE_S, -1
+        while news != self._news and loop.time() < deadline and len(self._pending) < _MANY_PENDING:
+            news = self._news
+            await asyncio.sleep(self._gather)
 
     async def _in_peace(self) -> bool:
         """Do one step, and wait so long after it that those who send hardly notice; whether there is more."""

@@ -8,6 +8,7 @@ what is not stored and never miss what is.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
@@ -17,6 +18,8 @@ K = TypeVar("K")
 
 #: Turns of the event loop from an announcement to the reply to who caused it: two, and some more to be safe.
 _TURNS_TO_ANSWER = 5
+#: Requests that go on in one turn of the event loop: what they do then must not keep it for long.
+_GO_ON_AT_ONCE = 10
 
 
 class Listener(Protocol):
@@ -155,6 +158,8 @@ class Notifier:
         self.closing = False
         self._by_user: dict[str, set[Listener]] = {}
         self._by_room: dict[int, set[Listener]] = {}
+        #: Requests that there is news for, in the order they are let go.
+        self._going_on: deque[asyncio.Future[None]] = deque()
 
     def announce_events(self, news: NewEvents) -> None:
         """Room events are on disk: the write path's ``Announce``."""
@@ -196,6 +201,25 @@ class Notifier:
         for listener in self.news_listeners:
             listener()
         return woken
+
+    def let_go(self, waiting: Iterable[asyncio.Future[None]]) -> None:
+        """Let requests go on that waited, a few at a time: the first are answered before the last look.
+
+        They begin when whoever sent what is announced has been answered.
+        """
+        is_under_way = bool(self._going_on)
+        self._going_on.extend(waiting)
+        if self._going_on and not is_under_way:
+            asyncio.get_running_loop().call_soon(self._let_some_go, _TURNS_TO_ANSWER)
+
+    def _let_some_go(self, turns: int) -> None:
+        if turns <= 0:
+            for _ in range(min(len(self._going_on), _GO_ON_AT_ONCE)):
+                waiting = self._going_on.popleft()
+                if not waiting.done():  # its time may be over meanwhile
+                    waiting.set_result(None)
+        if self._going_on:
+            asyncio.get_running_loop().call_soon(self._let_some_go, turns - 1)
 
     def wake_user(self, user_id: str) -> None:
         """Let whoever waits as this user look again, for what is no news: what they may do, or have left."""

@@ -88,7 +88,7 @@ class Watch:
             loop = asyncio.get_running_loop()
             news: asyncio.Future[None] = loop.create_future()
             self._waiting.add(news)
-            timer = loop.call_later(seconds, _let_go, news)
+            timer = loop.call_later(seconds, _time_is_over, news)
             try:
                 await news
             finally:
@@ -99,10 +99,9 @@ class Watch:
     def wake(self) -> bool:
         """There is news; whether somebody waited for it."""
         self.heard += 1
-        waited = bool(self._waiting)
-        for news in self._waiting:
-            _let_go(news)
-        return waited
+        waiting, self._waiting = self._waiting, set()
+        self._notifier.let_go(waiting)
+        return bool(waiting)
 
     def give_up(self) -> None:
         """There will be no news: the server stops."""
@@ -197,6 +196,6 @@ class Watches:
             unused.close()
 
 
-def _let_go(news: asyncio.Future[None]) -> None:
+def _time_is_over(news: asyncio.Future[None]) -> None:
     if not news.done():
         news.set_result(None)
