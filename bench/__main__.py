@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench.growth import report as curves
+from bench.growth.axes import AXES
+from bench.growth.run import along
 from bench.scenarios import SCENARIOS
 from bench.scenarios.size import FULL, QUICK
-from bench.servers import ENGINES
+from bench.servers import ENGINES, SOFTWARE
 from bench.suite import Suite
 from tests.interop.synapse import why_no_synapse
 
@@ -51,6 +55,33 @@ def suite(
         name="some" if only or alone else size.name,
         alone=alone,
     ).measure(console)
+
+
+@app.command()
+def growth(
+    axis: Annotated[list[str] | None, typer.Option(help="Only this axis; may be repeated.")] = None,
+    quick: Annotated[bool, typer.Option(help="Only the first points.")] = False,
+    alone: Annotated[bool, typer.Option(help="Our server without Synapse beside it.")] = False,
+    output: Annotated[Path, typer.Option(help="The folder for the JSON and the plots.")] = _RESULTS,
+) -> None:
+    """Measure how costs grow with members, rooms, events, waiting clients and destinations."""
+    if unknown := set(axis or []) - {each.key for each in AXES}:
+        raise typer.BadParameter(f"no axis {', '.join(unknown)}; there are {', '.join(a.key for a in AXES)}")
+    console = _console()
+    output.mkdir(parents=True, exist_ok=True)
+    for each in AXES:
+        if axis and each.key not in axis:
+            continue
+        points = each.quick_points if quick else each.points
+        with console.status("starting") as status:
+            curve = along(each, points, SOFTWARE[:1] if alone else SOFTWARE, status.update)
+        console.print(curves.table(curve))
+        for line in curves.waiting_lines(curve):
+            console.print(line)
+        file = output / f"growth-{each.key}.json"
+        file.write_text(json.dumps(curves.as_json(curve), indent=1) + "\n")
+        for written in (file, *curves.plot(curve, output)):
+            console.print(f"written to {written}")
 
 
 def _console() -> Console:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.generator.process import Generator
+from bench.generator.process import Generator, generators
 from bench.generator.site import Site
 from bench.generator.usage import memory_bytes, tree
 from bench.scenarios.scenario import Round, Scenario
@@ -32,39 +31,28 @@ def run(
     """Measure; the servers take turns round by round, so that a slow moment of the machine meets both."""
     time.sleep(size.settling)
     results = Results(idle_memory=[memory_bytes(tree(site.pid)) for site in sites])
-    with _generators(sites, size) as generators:
+    with generators(sites, "bench.scenarios.programme", size) as started:
         for scenario in scenarios:
             tell(f"{scenario.key}: preparing")
-            for generator in generators:
-                generator.prepare(scenario.key)
-            for generator in generators:
+            for generator in started:
+                generator.order("prepare", scenario.key)
+            for generator in started:
                 generator.result()
-            results.rounds[scenario.key] = _rounds(generators, scenario, size, tell)
+            results.rounds[scenario.key] = _rounds(started, scenario, size, tell)
     results.memory_after = [memory_bytes(tree(site.pid)) for site in sites]
     return results
 
 
 def _rounds(
-    generators: Sequence[Generator], scenario: Scenario, size: Size, tell: Callable[[str], None]
+    started: Sequence[Generator], scenario: Scenario, size: Size, tell: Callable[[str], None]
 ) -> list[list[Round]]:
-    measured: list[list[Round]] = [[] for _ in generators]
+    measured: list[list[Round]] = [[] for _ in started]
     rounds = min(size.rounds, scenario.most_rounds)
     for number in range(-scenario.warm_up, rounds):
-        for generator, kept in zip(generators, measured, strict=True):
+        for generator, kept in zip(started, measured, strict=True):
             which = f"round {number + 1} of {rounds}" if number >= 0 else "warming up"
             tell(f"{scenario.key}: {which}, {generator.site.software}")
-            generator.round(scenario.key)
-            one = generator.result()
+            one = generator.do("round", scenario.key)
             if number >= 0:
                 kept.append(one)
     return measured
-
-
-@contextmanager
-def _generators(sites: Sequence[Site], size: Size) -> Iterator[list[Generator]]:
-    generators = [Generator(site, size) for site in sites]
-    try:
-        yield generators
-    finally:
-        for generator in generators:
-            generator.stop()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.generator.site import Site
 from tests.databases import Cluster, own_cluster
@@ -21,9 +22,15 @@ _POSTGRES_SETTINGS = "-c max_connections=100"
 
 @contextmanager
 def running(
-    folder: Path, engine: str, software: Sequence[str] = SOFTWARE
+    folder: Path,
+    engine: str,
+    software: Sequence[str] = SOFTWARE,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[list[tuple[Server, Site]]]:
-    """Servers with their files in ``folder`` and a fresh database each; on PostgreSQL a cluster each."""
+    """Servers with their files in ``folder`` and a fresh database each; on PostgreSQL a cluster each.
+
+    ``settings`` are sections of our configuration.
+    """
     authority = Authority(folder / "authority")
     with ExitStack() as closing:
         clusters: list[Cluster | None] = [None for _ in software]
@@ -35,7 +42,7 @@ def running(
                 for each in software
             ]
         servers = [
-            _configured(each, folder / each, authority, cluster)
+            _configured(each, folder / each, authority, cluster, settings or {})
             for each, cluster in zip(software, clusters, strict=True)
         ]
         start_all(servers)
@@ -46,11 +53,17 @@ def running(
         ]
 
 
-def _configured(software: str, folder: Path, authority: Authority, cluster: Cluster | None) -> Server:
+def _configured(
+    software: str,
+    folder: Path,
+    authority: Authority,
+    cluster: Cluster | None,
+    settings: Mapping[str, Any],
+) -> Server:
     database = cluster.url("postgres") if cluster else None
     if software == "synapse":
         return synapse(folder, authority, small_caches=False, database=database)
-    return inglenook(folder, authority, database=database)
+    return inglenook(folder, authority, database=database, settings=settings)
 
 
 def _site(server: Server, folder: Path, cluster: Cluster | None) -> Site:

@@ -89,7 +89,7 @@ def _event(rng: random.Random) -> bytes:
 def main() -> None:
     """Write the dictionary where ``storage/event_json.py`` reads it."""
     rng = random.Random(20)
-    samples = [_event(rng) for _ in range(6000)]
+    samples: list[bytes | bytearray | memoryview] = [_event(rng) for _ in range(6000)]
     dictionary = zstandard.train_dictionary(4096, samples, level=3)
     target = Path(__file__).parent.parent / "homeserver/storage/schema/events.zdict"
     target.write_bytes(dictionary.as_bytes())

@@ -104,6 +104,10 @@ class Host:
         self.rooms: dict[str, BigRoom] = {}
         self._released = asyncio.Event()
         self._released.set()
+        self._takes = asyncio.Event()
+        self._takes.set()
+        #: Transactions that wait for an answer, and PDUs in those that were answered.
+        self._waiting = self._taken = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request."""
@@ -132,6 +136,12 @@ class Host:
                 self._released.clear()
             case ["release"]:
                 self._released.set()
+            case ["hold", "transactions"]:
+                self._takes.clear()
+            case ["release", "transactions"]:
+                self._takes.set()
+            case ["transactions"]:
+                return {"waiting": self._waiting, "taken": self._taken}
         return {}
 
     async def _asked(self, what: list[str], query: Mapping[str, str], body: Any) -> Callable[[], bytes]:
@@ -166,6 +176,10 @@ class Host:
                 room = self.rooms[room_id]
                 return lambda: b'{"auth_chain":' + _array(room.auth_chain([room.events[event_id]])) + b"}"
             case ["send", _]:
+                self._waiting += 1
+                await self._takes.wait()
+                self._waiting -= 1
+                self._taken += len(body["pdus"])
                 return lambda: b'{"pdus":{}}'
         raise KeyError("/".join(what))
 
@@ -194,7 +208,9 @@ class Host:
 
         sends(creator, "m.room.create", {"room_version": _VERSION}, "")
         sends(creator, _MEMBER, {"membership": "join"}, creator)
-        sends(creator, "m.room.power_levels", {"users": {creator: 100}}, "")
+        # Everybody may set its name and topic.
+        levels = {"users": {creator: 100}, "state_default": 0}
+        sends(creator, "m.room.power_levels", levels, "")
         sends(creator, "m.room.join_rules", {"join_rule": "public"}, "")
         sends(creator, "m.room.history_visibility", {"history_visibility": "shared"}, "")
         sends(creator, "m.room.name", {"name": "A big room"}, "")
@@ -260,13 +276,18 @@ class Resident:
         made = self._tell(f"room/{members}")
         return made["room_id"], made["members"]
 
-    def hold(self) -> None:
-        """Leave questions about state without an answer."""
-        self._tell("hold")
+    def hold(self, what: str = "") -> None:
+        """Leave questions about state without an answer; or ``transactions``."""
+        self._tell(f"hold/{what}")
 
-    def release(self) -> None:
+    def release(self, what: str = "") -> None:
         """Answer them."""
-        self._tell("release")
+        self._tell(f"release/{what}")
+
+    def transactions(self) -> tuple[int, int]:
+        """How many wait for an answer, and how many PDUs were in those that had one."""
+        told = self._tell("transactions")
+        return told["waiting"], told["taken"]
 
     def _tell(self, what: str) -> dict[str, Any]:
         tls = ssl.create_default_context(cafile=str(self._ca))

@@ -72,6 +72,7 @@ class _Wire(asyncio.Protocol):
     usable = False
     arrived = 0.0
     _pieces: list[bytes]
+    _end: bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's own class, which is no subclass of asyncio's.

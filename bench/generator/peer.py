@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import ssl
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from bench.generator.site import Site
 from federation.signatures import authorization_header
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.events import Event
+from homeserver.protocol.ids import server_name_of
 from homeserver.rooms.compose import seal
 from tests.processes import LOOPBACK, Authority, free_port
 from tests.resident import BigRoom, Host
@@ -41,10 +42,10 @@ class Transaction:
 
 
 class Peer:
-    """The server by its one name."""
+    """The server by its first name; members of its rooms belong to all its names."""
 
-    def __init__(self, site: Site, name: str, host: Host, connection: Connection) -> None:
-        self.name = name
+    def __init__(self, site: Site, names: Sequence[str], host: Host, connection: Connection) -> None:
+        self.name = names[0]
         self._site = site
         self._host = host
         self._connection = connection
@@ -54,29 +55,23 @@ class Peer:
         """A new public room of the peer's."""
         return self._host.make(members)
 
+    def senders(self, room: BigRoom, count: int) -> list[str]:
+        """So many of a room's members who are of the peer's first name, its creator first."""
+        here = [
+            key for type_, key in room.state if type_ == "m.room.member" and server_name_of(key) == self.name
+        ]
+        return here[:count]
+
+    def sealed(self, room: BigRoom, draft: Mapping[str, Any]) -> Event:
+        """A draft as an event, which is not in the peer's room yet."""
+        return seal(dict(draft), room.rules, self.name, self._host.keys[self.name])
+
     def transactions(self, room: BigRoom, count: int) -> list[Transaction]:
         """So many transactions full of new messages of the room's creator, each after the last."""
-        return [self._transaction([self._message(room) for _ in range(PDUS_EACH)]) for _ in range(count)]
+        return [self.transaction([self._message(room) for _ in range(PDUS_EACH)]) for _ in range(count)]
 
-    async def deliver(self, transaction: Transaction) -> None:
-        """Send it.  Raises ``Unexpected`` where one of its events was refused."""
-        answer = await self._connection.request(
-            "PUT", transaction.path, authorization=transaction.authorization, body=transaction.body
-        )
-        answers: dict[str, Any] = orjson.loads(answer)["pdus"]
-        if answers != {event.event_id: {} for event in transaction.events}:
-            raise Unexpected(f"a transaction was answered with {answer[:300]!r}")
-
-    def _message(self, room: BigRoom) -> Event:
-        number = next(self._numbers)
-        sender = next(iter(room.state.values())).sender
-        content = {"msgtype": "m.text", "body": f"Message {number} of the peer's"}
-        draft = room.draft(sender, "m.room.message", content, None)
-        event = seal(draft, room.rules, self.name, self._host.keys[self.name])
-        room.add(event)
-        return event
-
-    def _transaction(self, events: list[Event]) -> Transaction:
+    def transaction(self, events: Sequence[Event]) -> Transaction:
+        """Events in a request that is signed."""
         path = f"/_matrix/federation/v1/send/t{next(self._numbers)}"
         now = int(time.time() * 1000)
         pdus = [orjson.loads(event.json) for event in events]
@@ -91,23 +86,40 @@ class Peer:
         )
         return Transaction(path, authorization, body, events)
 
+    async def deliver(self, transaction: Transaction) -> None:
+        """Send it.  Raises ``Unexpected`` where one of its events was refused."""
+        answer = await self._connection.request(
+            "PUT", transaction.path, authorization=transaction.authorization, body=transaction.body
+        )
+        answers: dict[str, Any] = orjson.loads(answer)["pdus"]
+        if answers != {event.event_id: {} for event in transaction.events}:
+            raise Unexpected(f"a transaction was answered with {answer[:300]!r}")
+
+    def _message(self, room: BigRoom) -> Event:
+        (sender,) = self.senders(room, 1)
+        content = {"msgtype": "m.text", "body": f"Message {next(self._numbers)} of the peer's"}
+        event = self.sealed(room, room.draft(sender, "m.room.message", content, None))
+        room.add(event)
+        return event
+
 
 @asynccontextmanager
-async def running_peer(site: Site) -> AsyncIterator[Peer]:
+async def running_peer(site: Site, names: int = 1) -> AsyncIterator[Peer]:
     """A peer that answers until the block ends."""
     # The one the servers trust, made beside them.
     authority = Authority(site.authority)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(authority.certificate, authority.private_key)
-    name = f"localhost:{free_port()}"
-    host = Host([name])
+    own = [f"localhost:{free_port()}" for _ in range(names)]
+    host = Host(own)
     runner = web.ServerRunner(web.Server(host.answer, access_log=None))
     await runner.setup()
     trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     connection = Connection(site.federation_url, tls=trusting)
     try:
-        await web.TCPSite(runner, LOOPBACK, int(name.rpartition(":")[2]), ssl_context=tls).start()
-        yield Peer(site, name, host, connection)
+        for name in own:
+            await web.TCPSite(runner, LOOPBACK, int(name.rpartition(":")[2]), ssl_context=tls).start()
+        yield Peer(site, own, host, connection)
     finally:
         connection.close()
         await runner.cleanup()

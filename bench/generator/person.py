@@ -47,6 +47,18 @@ class Person:
         session = orjson.loads(await connection.request("POST", f"{_API}/register", body=account))
         return cls(server, session["user_id"], session["access_token"], connection)
 
+    @classmethod
+    async def of_service(
+        cls, server: ServesClients, service: Connection, token: str, localpart: str
+    ) -> Person:
+        """An account that an application service registers over a connection of its own, by its token."""
+        account = {"type": "m.login.application_service", "username": localpart}
+        answer = await service.request(
+            "POST", f"{_API}/register", authorization=f"Bearer {token}", body=account
+        )
+        session = orjson.loads(answer)
+        return cls(server, session["user_id"], session["access_token"], Connection(server.client_url))
+
     async def on_a_new_device(self) -> Person:
         """The same person, logged in once more."""
         connection = Connection(self._server.client_url)

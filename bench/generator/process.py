@@ -9,11 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.generator.site import Site
-from bench.scenarios.size import Size
 
 
 class GeneratorFailed(Exception):
@@ -21,9 +23,13 @@ class GeneratorFailed(Exception):
 
 
 class Generator:
-    """One order at a time; ``result`` waits until it is done."""
+    """One order at a time; ``result`` waits until it is done.
 
-    def __init__(self, site: Site, size: Size) -> None:
+    ``programme`` is a module whose ``Programme`` does what is ordered: made of what several orders
+    need (``Prepared``) and ``argument``, it has ``async do(*order)``.
+    """
+
+    def __init__(self, site: Site, programme: str, argument: Any = None) -> None:
         self.site = site
         self._pipe, theirs = multiprocessing.Pipe()
         with theirs:
@@ -32,18 +38,14 @@ class Generator:
                 pass_fds=[theirs.fileno()],
                 cwd=Path(__file__).parents[2],
             )
-        self._pipe.send((site, size))
+        self._pipe.send((site, programme, argument))
 
-    def prepare(self, key: str) -> None:
-        """Order what a scenario needs."""
-        self._pipe.send(("prepare", key))
-
-    def round(self, key: str) -> None:
-        """Order one round of a scenario that is prepared."""
-        self._pipe.send(("round", key))
+    def order(self, *what: Any) -> None:
+        """Have something done; returns at once."""
+        self._pipe.send(what)
 
     def result(self) -> Any:
-        """Of the last order: a ``Round``, or None.  Raises ``GeneratorFailed``."""
+        """Of the last order.  Raises ``GeneratorFailed``."""
         try:
             error, result = self._pipe.recv()
         except (EOFError, OSError):
@@ -51,6 +53,16 @@ class Generator:
         if error:
             raise GeneratorFailed(f"{self.site.software}: {error}")
         return result
+
+    def do(self, *what: Any) -> Any:
+        """Order, and wait for the result.  Raises ``GeneratorFailed``."""
+        self.order(*what)
+        return self.result()
+
+    def moved(self, pid: int) -> None:
+        """The server was started again, as another process."""
+        self.site = replace(self.site, pid=pid)
+        self.do("moved", self.site)
 
     def stop(self) -> None:
         """End the process, in good order if it can."""
@@ -60,3 +72,14 @@ class Generator:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def generators(sites: Sequence[Site], programme: str, argument: Any = None) -> Iterator[list[Generator]]:
+    """One for each server, until the block ends."""
+    started = [Generator(site, programme, argument) for site in sites]
+    try:
+        yield started
+    finally:
+        for generator in started:
+            generator.stop()

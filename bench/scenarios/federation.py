@@ -38,7 +38,7 @@ async def events_taken_in(prepared: Prepared, size: Size) -> OneRound:
             start = time.perf_counter()
             for transaction in transactions:
                 await peer.deliver(transaction)
-            await _until_seen(reader, room.room_id, sent[-1], start)
+            await until_seen(reader, room.room_id, sent[-1], start)
         if await _newest(reader, room.room_id, len(sent)) != set(sent):
             raise Unexpected("the newest events of the room are not those that were sent")
         return Sample(len(sent))
@@ -46,7 +46,8 @@ async def events_taken_in(prepared: Prepared, size: Size) -> OneRound:
     return one_round
 
 
-async def _until_seen(reader: Person, room: str, event_id: str, start: float) -> None:
+async def until_seen(reader: Person, room: str, event_id: str, start: float) -> None:
+    """Wait until a member sees an event; ``start`` is when what is waited for began."""
     while not await reader.has_event(room, event_id):
         taken = time.perf_counter() - start
         if taken > _PATIENCE:

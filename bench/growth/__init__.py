@@ -1,0 +1,1 @@
+"""How the cost of an operation grows: with members, rooms, events, waiting clients and destinations."""
