@@ -133,7 +133,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.application_services",
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
-    "homeserver.health": (*COMMON, *DOMAIN, "homeserver.stalls"),
+    "homeserver.health": (*COMMON, *DOMAIN, "homeserver.request_times", "homeserver.stalls"),
     "homeserver.parts": ("homeserver", "federation"),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
