@@ -32,6 +32,11 @@ class SyncToken(msgspec.Struct, frozen=True, gc=False):
             return f"{text}_{self.pos if self.to_device is None else self.to_device}_{self.sticky}"
         return text if self.to_device is None else f"{text}_{self.to_device}"
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything up to ``pos`` was given out: nothing of it is to come in parts."""
+        return self.to_device is None and self.sticky is None
+
     def after_events(self, pos: int) -> SyncToken:
         """The token of a client that has since seen the events up to a position, and nothing else."""
         to_device = self.pos if self.to_device is None else self.to_device

@@ -131,7 +131,7 @@ class Sync:
         deadline = loop.time() + seconds
         rooms = await self._memberships.of(request.user_id)
         with self._watches.watching(request.user_id, rooms.joined) as waiter:
-            if waiter.has_told(request.device_id, str(since)):
+            if since.is_whole and waiter.has_told(request.device_id, str(since)):
                 # Nothing has been heard of since the client was given this token: nothing is to be read.
                 if seconds <= 0 and since == self._now():
                     return _response(since, await self._key_counts.of(request.user_id, request.device_id))
