@@ -42,10 +42,10 @@ class Transaction:
 
 
 class Peer:
-    """The server by its first name; members of its rooms belong to all its names."""
+    """The server by its one name."""
 
-    def __init__(self, site: Site, names: Sequence[str], host: Host, connection: Connection) -> None:
-        self.name = names[0]
+    def __init__(self, site: Site, name: str, host: Host, connection: Connection) -> None:
+        self.name = name
         self._site = site
         self._host = host
         self._connection = connection
@@ -56,11 +56,9 @@ class Peer:
         return self._host.make(members)
 
     def senders(self, room: BigRoom, count: int) -> list[str]:
-        """So many of a room's members who are of the peer's first name, its creator first."""
-        here = [
-            key for type_, key in room.state if type_ == "m.room.member" and server_name_of(key) == self.name
-        ]
-        return here[:count]
+        """So many of the peer's members of a room, its creator first."""
+        members = (key for type_, key in room.state if type_ == "m.room.member")
+        return list(itertools.islice((each for each in members if server_name_of(each) == self.name), count))
 
     def sealed(self, room: BigRoom, draft: Mapping[str, Any]) -> Event:
         """A draft as an event, which is not in the peer's room yet."""
@@ -104,22 +102,21 @@ class Peer:
 
 
 @asynccontextmanager
-async def running_peer(site: Site, names: int = 1) -> AsyncIterator[Peer]:
+async def running_peer(site: Site) -> AsyncIterator[Peer]:
     """A peer that answers until the block ends."""
     # The one the servers trust, made beside them.
     authority = Authority(site.authority)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(authority.certificate, authority.private_key)
-    own = [f"localhost:{free_port()}" for _ in range(names)]
-    host = Host(own)
+    name = f"localhost:{free_port()}"
+    host = Host([name])
     runner = web.ServerRunner(web.Server(host.answer, access_log=None))
     await runner.setup()
     trusting = ssl.create_default_context(cafile=str(authority.ca_file))
     connection = Connection(site.federation_url, tls=trusting)
     try:
-        for name in own:
-            await web.TCPSite(runner, LOOPBACK, int(name.rpartition(":")[2]), ssl_context=tls).start()
-        yield Peer(site, own, host, connection)
+        await web.TCPSite(runner, LOOPBACK, int(name.rpartition(":")[2]), ssl_context=tls).start()
+        yield Peer(site, name, host, connection)
     finally:
         connection.close()
         await runner.cleanup()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import orjson
+
 from bench.generator.connection import Connection, Unexpected
 from bench.generator.meter import Meter
 from bench.generator.person import Person
@@ -16,6 +18,8 @@ from tests.processes import Authority
 from tests.resident import Resident
 
 _WAITING_MS = 600_000
+# They do not follow when the others come online.
+_NO_PRESENCE = '{"presence":{"types":[]}}'
 #: So many of the clients that wait share a room.
 _ROOM_MATES = 50
 _PATIENCE = 120.0
@@ -69,6 +73,7 @@ class Waiting:
         self._clients: list[Person] = []
         self._polls: list[asyncio.Task[None]] = []
         self._room = ""
+        self._answered = 0
         self._elsewhere: Scene | None = None
 
     async def scene(self, clients: int) -> Scene:
@@ -82,17 +87,23 @@ class Waiting:
         return self._elsewhere
 
     async def wait(self) -> int:
-        """Open the long polls that are not open yet; how many are."""
+        """Open the long polls that are not open yet; how many are, once nothing comes in any."""
         new = self._clients[len(self._polls) :]
-        positions = await shared_out(new, range(len(new)), _position)
-        self._polls += [
-            asyncio.create_task(_wait(person, position))
-            for person, position in zip(new, positions, strict=True)
-        ]
-        await asyncio.sleep(1 + len(new) / 500)
+        self._polls += [asyncio.create_task(self._poll(person)) for person in new]
+        answered = -1
+        while answered < self._answered:
+            answered = self._answered
+            await asyncio.sleep(1 + len(new) / 500)
         if ended := [poll for poll in self._polls if poll.done()]:
-            raise Unexpected(f"{len(ended)} clients that wait for nothing were answered")
+            raise Unexpected(f"{len(ended)} clients stopped to wait") from ended[0].exception()
         return len(self._polls)
+
+    async def _poll(self, person: Person) -> None:
+        position = ""
+        while True:
+            reply = await person.sync(position, wait_ms=_WAITING_MS, filter_=_NO_PRESENCE)
+            position = orjson.loads(reply)["next_batch"]
+            self._answered += 1
 
     async def _room_mates(self, count: int) -> list[Person]:
         start = len(self._clients)
@@ -119,14 +130,6 @@ class Waiting:
     def _end(self) -> None:
         for poll in self._polls:
             poll.cancel()
-
-
-async def _position(person: Person, _: int) -> str:
-    return await person.position()
-
-
-async def _wait(person: Person, position: str) -> None:
-    await person.sync(position, wait_ms=_WAITING_MS)
 
 
 class Destinations:

@@ -81,7 +81,7 @@ def _points(
                 _fill(server, generator, room, speaker, point - events[server.software])
                 events[server.software] = point
             if axis.key == "waiting":
-                curve.waiting.setdefault(server.software, []).append(_let_wait(generator, curve))
+                _let_wait(generator, curve.waiting.setdefault(server.software, []))
         for operation in axis.operations:
             tell(f"{axis.title}: {operation} at {point:,}")
             _operation(operation, point, [generator for _, generator in taking_part], curve)
@@ -114,11 +114,10 @@ def _fill(server: Server, generator: Generator, room: str, speaker: str, count: 
     generator.moved(server.pid)
 
 
-def _let_wait(generator: Generator, curve: Curve) -> tuple[int, int]:
-    """How many wait, and by how much the server has grown since nobody did."""
-    software = generator.site.software
+def _let_wait(generator: Generator, waiting: list[tuple[int, int]]) -> None:
+    """Note how many wait, and by how much the server has grown since nobody did."""
     before, _ = memory_bytes(tree(generator.site.pid))
-    waiting = generator.do("wait")
+    clients = generator.do("wait")
     after, _ = memory_bytes(tree(generator.site.pid))
-    grown = curve.waiting.get(software, [(0, 0)])[-1][1]
-    return waiting, grown + after - before
+    grown = waiting[-1][1] if waiting else 0
+    waiting.append((clients, grown + after - before))
