@@ -46,6 +46,7 @@ class Asked(Request):
 
     def __init__(self, **query: str) -> None:
         self._query = {name: [value] for name, value in query.items()}
+        self._first = None
 
 
 @pytest.fixture
