@@ -8,7 +8,7 @@ JOBS ?= 2
 BIN := .venv/bin
 JS := tests/clients/js
 
-.PHONY: run test check readme bench bench-quick clean
+.PHONY: run test check readme bench bench-quick bench-growth bench-soak clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed
@@ -26,11 +26,20 @@ check: .venv/installed-test
 readme: .venv/installed-test
 	$(BIN)/python -m tests.operations
 
-bench: .venv/installed-test .venv-synapse/tried
+# Our server and Synapse side by side, on both engines (docs/benchmarks.md).
+bench: .venv/installed-test .venv-synapse/tried postgresql
 	$(BIN)/python -m bench
 
+# How costs grow with members, rooms, events, waiting clients and destinations.
+bench-growth: .venv/installed-test .venv-synapse/tried
+	$(BIN)/python -m bench growth
+
+# Half an hour of everyday work: memory and latency have to stay as they are.
+bench-soak: .venv/installed-test
+	$(BIN)/python -m bench soak
+
 # The same work, a little of each: a few minutes.
-bench-quick: .venv/installed-test .venv-synapse/tried
+bench-quick: .venv/installed-test .venv-synapse/tried postgresql
 	$(BIN)/python -m bench --quick
 
 # Leaves data/ (the server's own) alone.

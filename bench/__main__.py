@@ -16,6 +16,9 @@ from bench.growth.run import along
 from bench.scenarios import SCENARIOS
 from bench.scenarios.size import FULL, QUICK
 from bench.servers import ENGINES, SOFTWARE
+from bench.soak import report as soaked
+from bench.soak import run as soaking
+from bench.soak.verdict import verdicts
 from bench.suite import Suite
 from tests.interop.synapse import why_no_synapse
 
@@ -82,6 +85,34 @@ def growth(
         file.write_text(json.dumps(curves.as_json(curve), indent=1) + "\n")
         for written in (file, *curves.plot(curve, output)):
             console.print(f"written to {written}")
+
+
+@app.command()
+def soak(
+    minutes: Annotated[float, typer.Option(help="How long.")] = 30.0,
+    engine: Annotated[str, typer.Option(help="sqlite or postgres.")] = "sqlite",
+    server: Annotated[str, typer.Option(help="inglenook or synapse.")] = "inglenook",
+    times: Annotated[float, typer.Option(help="How many times the usual load.")] = 1.0,
+    output: Annotated[Path, typer.Option(help="The folder for the JSON and the plot.")] = _RESULTS,
+) -> None:
+    """Have a server do everyday work for long, and see whether memory and latency stay as they are."""
+    console = _console()
+    every = min(10.0, minutes * 60 / 30)
+    with console.status("starting") as status:
+        intervals = soaking.soak(
+            server, engine, seconds=minutes * 60, every=every, times=times, tell=status.update
+        )
+    found = verdicts(intervals)
+    console.print(soaked.table(found))
+    if line := soaked.stall_line(intervals):
+        console.print(line)
+    if skipped := sum(each.skipped for each in intervals):
+        console.print(f"[yellow]Careful:[/yellow] {skipped} things were not done, as the server was behind")
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / f"soak-{server}-{engine}.json"
+    file.write_text(json.dumps(soaked.as_json(server, engine, intervals, found), indent=1) + "\n")
+    for written in (file, *soaked.plot(server, engine, intervals, output)):
+        console.print(f"written to {written}")
 
 
 def _console() -> Console:

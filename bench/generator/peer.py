@@ -64,9 +64,17 @@ class Peer:
         """A draft as an event, which is not in the peer's room yet."""
         return seal(dict(draft), room.rules, self.name, self._host.keys[self.name])
 
+    def message(self, room: BigRoom) -> Event:
+        """A new message of the room's creator, after all that is in the peer's room."""
+        (sender,) = self.senders(room, 1)
+        content = {"msgtype": "m.text", "body": f"Message {next(self._numbers)} of the peer's"}
+        event = self.sealed(room, room.draft(sender, "m.room.message", content, None))
+        room.add(event)
+        return event
+
     def transactions(self, room: BigRoom, count: int) -> list[Transaction]:
         """So many transactions full of new messages of the room's creator, each after the last."""
-        return [self.transaction([self._message(room) for _ in range(PDUS_EACH)]) for _ in range(count)]
+        return [self.transaction([self.message(room) for _ in range(PDUS_EACH)]) for _ in range(count)]
 
     def transaction(self, events: Sequence[Event]) -> Transaction:
         """Events in a request that is signed."""
@@ -92,13 +100,6 @@ class Peer:
         answers: dict[str, Any] = orjson.loads(answer)["pdus"]
         if answers != {event.event_id: {} for event in transaction.events}:
             raise Unexpected(f"a transaction was answered with {answer[:300]!r}")
-
-    def _message(self, room: BigRoom) -> Event:
-        (sender,) = self.senders(room, 1)
-        content = {"msgtype": "m.text", "body": f"Message {next(self._numbers)} of the peer's"}
-        event = self.sealed(room, room.draft(sender, "m.room.message", content, None))
-        room.add(event)
-        return event
 
 
 @asynccontextmanager

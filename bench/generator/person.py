@@ -73,7 +73,7 @@ class Person:
     async def create_room(self, name: str) -> str:
         """A public room; returns its id."""
         room = {"preset": "public_chat", "name": name, "room_version": "12"}
-        room_id = str((await self._call("POST", "/createRoom", room))["room_id"])
+        room_id = str((await self.call("POST", "/createRoom", room))["room_id"])
         if not room_id.startswith("!"):
             raise Unexpected(f"a room was made without an id: {room_id!r}")
         return room_id
@@ -81,31 +81,31 @@ class Person:
     async def join(self, room_id: str, *, through: str | None = None) -> None:
         """Join a room of the same server, or one of another ``through`` it."""
         if through is None:
-            reply = await self._call("POST", f"/rooms/{quote(room_id)}/join", {})
+            reply = await self.call("POST", f"/rooms/{quote(room_id)}/join", {})
         else:
             servers = f"via={quote(through)}&server_name={quote(through)}"
-            reply = await self._call("POST", f"/join/{quote(room_id)}?{servers}", {})
+            reply = await self.call("POST", f"/join/{quote(room_id)}?{servers}", {})
         if reply != {"room_id": room_id}:
             raise Unexpected(f"joined {room_id}, and was told {reply}")
 
     async def leave(self, room_id: str) -> None:
         """Leave a room."""
-        await self._call("POST", f"/rooms/{quote(room_id)}/leave", {})
+        await self.call("POST", f"/rooms/{quote(room_id)}/leave", {})
 
     async def members(self, room_id: str) -> set[str]:
         """Everybody who is joined to a room, once the server knows."""
-        reply = await self._call("GET", f"/rooms/{quote(room_id)}/members?membership=join", None)
+        reply = await self.call("GET", f"/rooms/{quote(room_id)}/members?membership=join")
         return {event["state_key"] for event in reply["chunk"]}
 
     async def send(self, room_id: str, text: str) -> str:
         """Send a message; returns its event id."""
         path = f"/rooms/{quote(room_id)}/send/m.room.message/t{next(self._transactions)}"
-        return _event_id(await self._call("PUT", path, {"msgtype": "m.text", "body": text}))
+        return _event_id(await self.call("PUT", path, {"msgtype": "m.text", "body": text}))
 
     async def set_state(self, room_id: str, type_: str, content: dict[str, Any], key: str = "") -> str:
         """Set a piece of state; returns the event's id."""
         path = f"/rooms/{quote(room_id)}/state/{quote(type_)}/{quote(key)}"
-        return _event_id(await self._call("PUT", path, content))
+        return _event_id(await self.call("PUT", path, content))
 
     async def sync(self, since: str = "", *, wait_ms: int = 0, filter_: str = "") -> bytes:
         """The reply to ``/sync`` as it came; ``filter_`` is the JSON of a filter."""
@@ -114,7 +114,7 @@ class Person:
             target += f"&since={quote(since)}"
         if filter_:
             target += f"&filter={quote(filter_)}"
-        return await self.connection.request("GET", target, authorization=self._authorization)
+        return await self.request("GET", target)
 
     async def position(self) -> str:
         """Where ``/sync`` goes on from, learnt with as little else as can be.
@@ -129,13 +129,13 @@ class Person:
     async def page(self, room_id: str, start: str = "", *, limit: int = 50) -> tuple[list[Any], str]:
         """Events of a room, newest first, and where the page before them begins ("" at the room's start)."""
         path = f"/rooms/{quote(room_id)}/messages?dir=b&limit={limit}"
-        reply = await self._call("GET", path + (f"&from={quote(start)}" if start else ""), None)
+        reply = await self.call("GET", path + (f"&from={quote(start)}" if start else ""))
         return reply["chunk"], reply.get("end", "")
 
     async def has_event(self, room_id: str, event_id: str) -> bool:
         """Whether an event is in the room for this person."""
         try:
-            reply = await self._call("GET", f"/rooms/{quote(room_id)}/event/{quote(event_id)}", None)
+            reply = await self.call("GET", f"/rooms/{quote(room_id)}/event/{quote(event_id)}")
         except Unexpected as refused:
             if ": 404 " in str(refused):
                 return False
@@ -148,17 +148,19 @@ class Person:
         window = {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": required}
         target = f"{_SLIDING}?timeout=0" + (f"&pos={quote(pos)}" if pos else "")
         body = {"conn_id": "bench", "lists": {"all": window}}
-        return await self.connection.request("POST", target, authorization=self._authorization, body=body)
+        return await self.request("POST", target, body)
 
     def close(self) -> None:
         """End the connection."""
         self.connection.close()
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        answer = await self.connection.request(
-            method, _API + path, authorization=self._authorization, body=body
-        )
-        return orjson.loads(answer)
+    async def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The JSON of the reply to a request below ``/_matrix/client/v3``."""
+        return orjson.loads(await self.request(method, _API + path, body))
+
+    async def request(self, method: str, target: str, body: Any = None) -> bytes:
+        """The body of the reply to any request."""
+        return await self.connection.request(method, target, authorization=self._authorization, body=body)
 
 
 def _event_id(reply: Any) -> str:

@@ -69,7 +69,7 @@ def _config(
         "server_name": server_name,
         "signing_key": str(folder / "signing.key"),
         "listeners": [
-            {"bind": LOOPBACK, "port": client_port, "serves": ["client"]},
+            {"bind": LOOPBACK, "port": client_port, "serves": ["client", "metrics"]},
             {"bind": LOOPBACK, "port": federation_port, "serves": ["federation"], "tls": tls},
         ],
         "federation": {"ca_file": str(authority.ca_file), "allow_private_addresses": True},
