@@ -1,7 +1,7 @@
 """A server that has a big room and lets others in: a process of its own, its events signed for true.
 
-``python -m tests.resident CERTIFICATE KEY NAMES``.  It answers what a joining server asks and takes
-in nothing.  On its first port it also answers ``/test/…``, by which a test makes rooms and holds
+``python -m tests.resident CERTIFICATE KEY NAMES``.  It answers what a joining server asks, and believes
+whatever it is sent.  On its first port it also answers ``/test/…``, by which a test makes rooms and holds
 answers back.  Its members belong to several server names, all of which it answers for.
 """
 
@@ -179,9 +179,18 @@ class Host:
                 self._waiting += 1
                 await self._takes.wait()
                 self._waiting -= 1
-                self._taken += len(body["pdus"])
+                self._take(body["pdus"])
                 return lambda: b'{"pdus":{}}'
         raise KeyError("/".join(what))
+
+    def _take(self, pdus: list[dict[str, Any]]) -> None:
+        """Events of others: what is made next builds upon them."""
+        self._taken += len(pdus)
+        for pdu in pdus:
+            if (room := self.rooms.get(pdu["room_id"])) is not None:
+                event = parse_event(pdu, room.rules)
+                if event.event_id not in room.events:
+                    room.add(event)
 
     def _join(self, room: BigRoom, pdu: dict[str, Any], *, omits: bool) -> Callable[[], bytes]:
         before = list(room.state.values())
