@@ -70,9 +70,7 @@ async def test_a_message_is_sent_once_whichever_way_it_is_asked_for(live_room: L
     _, over_http = await live_room.server.call("PUT", path, TEXT, token=live_room.alice)
     assert first["result"] == again["result"] == over_http
     seen = [
-        event
-        for update in updates
-        for event in update["rooms"]["join"][live_room.room]["timeline"]["events"]
+        event for update in updates for event in update["rooms"]["join"][live_room.room]["timeline"]["events"]
     ]
     assert [(event["event_id"], event["unsigned"]["transaction_id"]) for event in seen] == [
         (over_http["event_id"], "txn")
