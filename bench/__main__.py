@@ -13,7 +13,10 @@ from rich.console import Console
 from bench.growth import report as curves
 from bench.growth.axes import AXES
 from bench.growth.run import along
+from bench.profiling import report as profiles
+from bench.profiling import run as profiling
 from bench.scenarios import SCENARIOS
+from bench.scenarios.scenario import Scenario
 from bench.scenarios.size import FULL, QUICK
 from bench.servers import ENGINES, SOFTWARE
 from bench.soak import report as soaked
@@ -40,18 +43,15 @@ def suite(
     """Measure our server and Synapse with the same work and print how many times better ours is."""
     if context.invoked_subcommand:
         return
-    console = _console()
+    console, scenarios = _console(), _scenarios(only)
     if not alone and (reason := why_no_synapse()):
         console.print(reason)
         raise typer.Exit(1)
-    keys = [scenario.key for scenario in SCENARIOS]
-    if unknown := set(only or []) - set(keys):
-        raise typer.BadParameter(f"no scenario {', '.join(unknown)}; there are {', '.join(keys)}")
     if unknown := set(engine or []) - set(ENGINES):
         raise typer.BadParameter(f"no engine {', '.join(unknown)}; there are {', '.join(ENGINES)}")
     size = QUICK if quick else FULL
     Suite(
-        scenarios=[scenario for scenario in SCENARIOS if not only or scenario.key in only],
+        scenarios=scenarios,
         size=size,
         engines=engine or ENGINES,
         output=output,
@@ -113,6 +113,38 @@ def soak(
     file.write_text(json.dumps(soaked.as_json(server, engine, intervals, found), indent=1) + "\n")
     for written in (file, *soaked.plot(server, engine, intervals, output)):
         console.print(f"written to {written}")
+
+
+@app.command()
+def profile(
+    only: Annotated[list[str] | None, typer.Option(help="Only this scenario; may be repeated.")] = None,
+    engine: Annotated[str, typer.Option(help="sqlite or postgres.")] = "sqlite",
+    quick: Annotated[bool, typer.Option(help="Small rounds.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long to look at each.")] = 12.0,
+    output: Annotated[Path, typer.Option(help="The folder for the JSON and the folded stacks.")] = _RESULTS,
+) -> None:
+    """See where the processor time of our server goes, with py-spy."""
+    console = _console()
+    output.mkdir(parents=True, exist_ok=True)
+    found = []
+    for scenario in _scenarios(only):
+        stacks = output / f"profile-{engine}-{scenario.key}.txt"
+        with console.status("starting") as status:
+            size = QUICK if quick else FULL
+            one = profiling.profile(scenario, engine, size, seconds=seconds, tell=status.update, kept=stacks)
+        console.print(profiles.table(one))
+        console.print(f"written to {stacks}")
+        found.append(profiles.as_json(one))
+    file = output / f"profile-{engine}.json"
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    console.print(f"written to {file}")
+
+
+def _scenarios(only: list[str] | None) -> list[Scenario]:
+    by_key = {scenario.key: scenario for scenario in SCENARIOS}
+    if unknown := set(only or []) - by_key.keys():
+        raise typer.BadParameter(f"no scenario {', '.join(unknown)}; there are {', '.join(by_key)}")
+    return [scenario for key, scenario in by_key.items() if not only or key in only]
 
 
 def _console() -> Console:

@@ -55,7 +55,7 @@ def as_json(
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
             "processors": os.cpu_count(),
         },
