@@ -8,7 +8,8 @@ JOBS ?= 2
 BIN := .venv/bin
 JS := tests/clients/js
 
-.PHONY: run test check readme bench bench-quick bench-growth bench-soak clean
+.PHONY: run test check readme bench bench-quick bench-growth bench-profile bench-soak \
+	bench-pages clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed
@@ -33,6 +34,14 @@ bench: .venv/installed-test .venv-synapse/tried postgresql
 # How costs grow with members, rooms, events, waiting clients and destinations.
 bench-growth: .venv/installed-test .venv-synapse/tried
 	$(BIN)/python -m bench growth
+
+# Where the processor time of each hot path goes (docs/performance.md).
+bench-profile: .venv/installed-test
+	$(BIN)/python -m bench profile
+
+# What was kept of these, into docs/ and the README.
+bench-pages: .venv/installed-test
+	$(BIN)/python -m bench pages
 
 # Half an hour of everyday work: memory and latency have to stay as they are.
 bench-soak: .venv/installed-test

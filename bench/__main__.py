@@ -13,6 +13,7 @@ from rich.console import Console
 from bench.growth import report as curves
 from bench.growth.axes import AXES
 from bench.growth.run import along
+from bench.pages import PAGES, ROOT, rewrite
 from bench.profiling import report as profiles
 from bench.profiling import run as profiling
 from bench.scenarios import SCENARIOS
@@ -138,6 +139,15 @@ def profile(
     file = output / f"profile-{engine}.json"
     file.write_text(json.dumps(found, indent=1) + "\n")
     console.print(f"written to {file}")
+
+
+@app.command()
+def pages() -> None:
+    """Write the kept results into the documentation."""
+    console = _console()
+    for page in PAGES:
+        for missing in rewrite(ROOT / page, _RESULTS):
+            console.print(f"{page}: nothing measured for {missing}")
 
 
 def _scenarios(only: list[str] | None) -> list[Scenario]:
