@@ -50,7 +50,7 @@ def wire_contacts(
     people.accounts.listeners.append(reader.user_changed)
     carry_over = CarryOver(core.db, core.rooms, people.account_data, people.push_rules, core.background)
     core.notifier.state_listeners.append(carry_over.new_events)
-    actions.membership.settings = actions.upgrade.settings = carry_over
+    actions.membership.joining.settings = actions.upgrade.settings = carry_over
     users = directory.UserDirectory(
         db=core.db,
         reader=reader,

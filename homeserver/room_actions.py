@@ -12,9 +12,11 @@ from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
 from homeserver.rooms.address_invites import AddressInvites, IdentityServers
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import Directory
-from homeserver.rooms.membership import Membership, Profiles, RemoteMemberships
+from homeserver.rooms.membership import Membership
 from homeserver.rooms.redaction import RedactionRights
 from homeserver.rooms.related_redactions import RelatedRedactions
+from homeserver.rooms.remote import RemoteMemberships
+from homeserver.rooms.shown_profile import Profiles
 from homeserver.rooms.upgrade import UpgradeRoom
 
 

@@ -17,10 +17,11 @@ import msgspec
 from homeserver.errors import MatrixError, RemoteError, forbidden, invalid_param
 from homeserver.protocol.signing import decode_base64
 from homeserver.protocol.third_party_ids import canonical_address
-from homeserver.rooms.membership import Membership, Profiles
+from homeserver.rooms.membership import Membership
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send
+from homeserver.rooms.shown_profile import Profiles
 from homeserver.rooms.third_party_invites import THIRD_PARTY_INVITE
 
 _MAX_CHARS: Final = 255

@@ -19,7 +19,7 @@ from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.address_invites import AddressInvites
 from homeserver.rooms.compose import seal, template
-from homeserver.rooms.membership import Membership, Profiles, shown_profile
+from homeserver.rooms.membership import Membership
 from homeserver.rooms.new_room import (
     NewRoom,
     create_content,
@@ -30,6 +30,7 @@ from homeserver.rooms.new_room import (
 from homeserver.rooms.room import Room
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, impossible_event
+from homeserver.rooms.shown_profile import Profiles, shown_profile
 from homeserver.rooms.timeline import Addition, Timeline
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.append import Also

@@ -9,100 +9,39 @@ what a kick or an unban is.  Specification: client-server API, "Room membership"
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
-from homeserver.errors import (
-    MatrixError,
-    bad_json,
-    forbidden,
-    guest_access_forbidden,
-    invalid_param,
-    not_found,
-)
+from homeserver.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
 from homeserver.protocol.auth_rules import NotAllowed
-from homeserver.protocol.events import Event
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.again import again_when_stale
 from homeserver.rooms.invite_permission import check_accepts_invites
-from homeserver.rooms.restricted_join import RestrictedJoin
+from homeserver.rooms.joining import AUTHORISER, Joining
+from homeserver.rooms.member_events import MemberEvents
+from homeserver.rooms.remote import RemoteMemberships
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send
-from homeserver.rooms.servers import servers_spoken_of, servers_that_know
+from homeserver.rooms.servers import servers_that_know
+from homeserver.rooms.shown_profile import Profiles, profile_content, shown_profile
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.stripped_state import identifying_state
 from homeserver.rooms.timeline import Timeline
-from homeserver.storage import guests, users
 from homeserver.storage import rooms as room_storage
+from homeserver.storage import users
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 
 _log = structlog.get_logger()
 
-#: What the server alone says in a member event.
-_AUTHORISER = "join_authorised_via_users_server"
-
 #: Memberships that can be ended.
 _PRESENT = frozenset({"join", "invite", "knock"})
 
 _NOTHING: Mapping[str, Any] = {}
-
-
-class Profiles(Protocol):
-    """Tells what users call themselves."""
-
-    async def name_and_avatar(self, user_id: str) -> tuple[str | None, str | None]:
-        """``displayname`` and ``avatar_url`` of a local user."""
-        ...
-
-
-class PersonalSettings(Protocol):
-    """Keeps what users set for rooms; ``users/carry_over.py`` fulfils it."""
-
-    async def joined(self, user_id: str, room_id: str) -> None:
-        """A local user has come into a room, which may replace another."""
-        ...
-
-
-class RemoteMemberships(Protocol):
-    """Memberships that other servers have a hand in.
-
-    Every method raises ``RemoteError`` or ``MatrixError`` when it cannot be done.
-    ``servers`` are those to ask, the most promising first.
-    """
-
-    async def join(self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
-        """Join a local user to a room; this server is in it when this returns."""
-        ...
-
-    @again_when_stale
-    async def leave(self, room: Room, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
-        """Reject an invite to a room, or take a knock back.
-
-        The local membership is ``leave`` when this returns, whether or not a server could be told.
-        """
-        ...
-
-    async def knock(
-        self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]
-    ) -> None:
-        """Knock on a room; the knock is a local membership when this returns."""
-        ...
-
-    async def sign_invite(self, room: Room, event: Event, invite_room_state: list[dict[str, Any]]) -> Event:
-        """The invite event with the signature of the invited user's server.
-
-        ``invite_room_state`` are PDUs.
-        """
-        ...
-
-    async def resolve_alias(self, room_alias: str) -> tuple[str, list[str]]:
-        """Room id and servers of another server's alias."""
-        ...
 
 
 class UserProvider(Protocol):
@@ -144,11 +83,19 @@ class Membership:
         self._remote = remote
         self._server_name = server_name
         self._changed = changed
-        self._restricted = RestrictedJoin(db, states, server_name)
+        self._members = MemberEvents(rooms, states, send)
+        self.joining = Joining(
+            db=db,
+            rooms=rooms,
+            states=states,
+            send=send,
+            members=self._members,
+            profiles=profiles,
+            remote=remote,
+            server_name=server_name,
+        )
         #: Asked for local users who are invited and not there.
         self.provider: UserProvider | None = None
-        #: Set once there is what keeps them.
-        self.settings: PersonalSettings | None = None
 
     async def join(
         self,
@@ -161,76 +108,9 @@ class Membership:
 
         A user who is joined already stays so.  ``M_NOT_FOUND`` where there is no server to ask.
         """
-        is_new = await self._has_not_been_in(user_id, room_id)
-        await self._join(user_id, room_id, servers, content)
-        await self._settle_in(user_id, room_id, is_new=is_new)
-
-    async def _has_not_been_in(self, user_id: str, room_id: str) -> bool:
-        room = await self._rooms.find(room_id)
-        if room is not None and room.partial is None and self._rooms.is_in(room):
-            # Joining needs this member event in memory anyway.
-            member = await self._states.member(room, user_id)
-            return member is None or membership_of(member) in {"invite", "knock"}
-        known = room and await room_storage.local_membership(self._db.read, user_id, room.nid)
-        return not known or known.membership in {"invite", "knock"}
-
-    async def _settle_in(self, user_id: str, room_id: str, *, is_new: bool) -> None:
-        if is_new and self.settings is not None:
-            await self.settings.joined(user_id, room_id)
-
-    async def _join(
-        self, user_id: str, room_id: str, servers: Sequence[str], content: Mapping[str, Any]
-    ) -> None:
-        content = {**await shown_profile(self._profiles, user_id), **content, "membership": "join"}
-        room = await self._rooms.find(room_id)
-        if room is None or not self._rooms.is_in(room):
-            # Whether guests may join can only be told from the inside.
-            await self._check_no_guest(user_id)
-        else:
-            if await self._join_here(user_id, room_id, content) is not None:
-                return
-            residents = () if room.partial is None else (room.partial.resident,)
-            servers = (*residents, *self._restricted.servers_that_may_let_in(room), *servers)
-        known = await self._servers_to_ask(user_id, room_id, room, servers)
-        await self._remote.join(room_id, known, user_id, dict(content))
+        await self.joining.join(user_id, room_id, servers, content)
 
     @again_when_stale
-    async def _join_here(
-        self,
-        user_id: str,
-        room_id: str,
-        content: Mapping[str, Any],
-        *,
-        rewrite: bool = False,
-        origin_server_ts: int | None = None,
-    ) -> StoredEvent | None:
-        """Join a room this server is in; ``None`` where no member here may let the user in, or can tell.
-
-        ``rewrite`` changes the content of the membership of a user who is joined already.
-        """
-        async with self._here(room_id) as room:
-            member = await self._states.member(room, user_id)
-            current = membership_of(member)
-            if member is not None and current == "join" and (not rewrite or _says(member, user_id, content)):
-                await room.settle()
-                return member
-            if current != "join" and not room.guests_may_join:
-                await self._check_no_guest(user_id)
-            if member is None and room.partial is not None:
-                return None
-            if current not in {"join", "invite", "ban"} and self._restricted.applies_to(room):
-                authoriser = await self._restricted.authoriser(room, user_id)
-                if authoriser is None:
-                    return None
-                content = {**content, _AUTHORISER: authoriser}
-            draft = Draft(user_id, MEMBER, content, state_key=user_id, origin_server_ts=origin_server_ts)
-            written = await self._send.stage(room, draft)
-        return (await written)[0]
-
-    async def _check_no_guest(self, user_id: str) -> None:
-        if await guests.is_guest(self._db.read, user_id):
-            raise guest_access_forbidden("Guests may not join this room")
-
     async def leave(self, user_id: str, room_id: str, content: Mapping[str, Any] = _NOTHING) -> None:
         """Leave a room, reject an invite or take back a knock; nothing to do for one who has left.
 
@@ -243,7 +123,7 @@ class Membership:
         if not self._rooms.is_in(room):
             await self._leave_elsewhere(user_id, room, content)
             return
-        async with self._here(room_id) as room:
+        async with self._members.here(room_id) as room:
             member = await self._states.member(room, user_id)
             if member is not None and membership_of(member) == "leave":
                 return
@@ -292,8 +172,9 @@ class Membership:
                 await self.provider.provides_user(target)
         await check_accepts_invites(self._db.read, target, sender)
         content = {**await shown_profile(self._profiles, target), **content}
-        return await self._change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
+        return await self._members.change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
 
+    @again_when_stale
     async def _invite_elsewhere(
         self,
         sender: str,
@@ -308,8 +189,8 @@ class Membership:
         meanwhile makes the invite a fork, with the state before it as it was when it was
         composed; it is given up where the room would not allow it any more.
         """
-        await self._have_member(room_id, target)
-        async with self._settled(room_id) as room:
+        await self._members.settle_member(room_id, target)
+        async with self._members.settled(room_id) as room:
             if room.create.event.content.get("m.federate") is False:
                 raise forbidden("This room is for users of its own server only")
             draft = Draft(sender, MEMBER, content, state_key=target, origin_server_ts=origin_server_ts)
@@ -318,7 +199,7 @@ class Membership:
         known = [*identifying_state(room), *([member.event] if member else [])]
         event = await self._send.with_recommendation(room, addition.event)
         signed = await self._remote.sign_invite(room, event, [one.pdu for one in known])
-        async with self._here(room_id) as room:
+        async with self._members.here(room_id) as room:
             await self._send.check_current(room, signed)
             written = await self._timeline.stage(room, [msgspec.structs.replace(addition, event=signed)])
         return (await written)[0]
@@ -329,13 +210,15 @@ class Membership:
         """Remove a user; ``M_FORBIDDEN`` for one who is not in the room, invited or knocking."""
         content = {**content, "membership": "leave"}
         refusal = forbidden(f"{target} is not in the room")
-        return await self._change(sender, room_id, target, content, only_from=_PRESENT, refusal=refusal)
+        return await self._members.change(
+            sender, room_id, target, content, only_from=_PRESENT, refusal=refusal
+        )
 
     async def ban(
         self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
     ) -> StoredEvent:
         """Ban a user, who is removed if need be."""
-        return await self._change(sender, room_id, target, {**content, "membership": "ban"})
+        return await self._members.change(sender, room_id, target, {**content, "membership": "ban"})
 
     async def unban(
         self, sender: str, room_id: str, target: str, content: Mapping[str, Any] = _NOTHING
@@ -343,7 +226,9 @@ class Membership:
         """Lift a ban; ``M_BAD_STATE`` for a user who is not banned."""
         content = {**content, "membership": "leave"}
         refusal = MatrixError(403, "M_BAD_STATE", f"{target} is not banned")
-        return await self._change(sender, room_id, target, content, only_from=("ban",), refusal=refusal)
+        return await self._members.change(
+            sender, room_id, target, content, only_from=("ban",), refusal=refusal
+        )
 
     async def knock(
         self,
@@ -356,9 +241,9 @@ class Membership:
         content = {**await shown_profile(self._profiles, user_id), **content, "membership": "knock"}
         room = await self._rooms.find(room_id)
         if room is not None and self._rooms.is_in(room):
-            await self._change(user_id, room_id, user_id, content)
+            await self._members.change(user_id, room_id, user_id, content)
             return
-        known = await self._servers_to_ask(user_id, room_id, room, servers)
+        known = await self.joining.servers_to_ask(user_id, room_id, room, servers)
         await self._remote.knock(room_id, known, user_id, content)
 
     async def forget(self, user_id: str, room_id: str) -> None:
@@ -392,19 +277,12 @@ class Membership:
         membership = content.get("membership")
         if not isinstance(membership, str):
             raise bad_json("A member event needs a membership")
-        content = {name: value for name, value in content.items() if name != _AUTHORISER}
+        content = {name: value for name, value in content.items() if name != AUTHORISER}
         if membership == "invite":
             return await self.invite(sender, room_id, target, content, origin_server_ts=origin_server_ts)
         if membership == "join" and sender == target:
-            is_new = await self._has_not_been_in(sender, room_id)
-            joined = await self._join_here(
-                sender, room_id, content, rewrite=True, origin_server_ts=origin_server_ts
-            )
-            if joined is None:
-                raise forbidden("Nobody on this server may let you in")
-            await self._settle_in(sender, room_id, is_new=is_new)
-            return joined
-        return await self._change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
+            return await self.joining.join_as_written(sender, room_id, content, origin_server_ts)
+        return await self._members.change(sender, room_id, target, content, origin_server_ts=origin_server_ts)
 
     async def joined_rooms(self, user_id: str) -> list[str]:
         """The ids of the rooms a local user is joined to."""
@@ -414,100 +292,12 @@ class Membership:
 
     async def profile_changed(self, user_id: str, displayname: str | None, avatar_url: str | None) -> None:
         """Show a user's new profile in every room they are joined to; a room that refuses it is logged."""
-        content = {**_profile_content(displayname, avatar_url), "membership": "join"}
+        content = {**profile_content(displayname, avatar_url), "membership": "join"}
         for row in await room_storage.local_memberships_of(self._db.scan, user_id):
             if row.membership != "join":
                 continue
             room = await self._rooms.by_nid(row.room_nid)
             try:
-                await self._change(user_id, room.room_id, user_id, content, only_from=("join",))
+                await self._members.change(user_id, room.room_id, user_id, content, only_from=("join",))
             except (MatrixError, NotAllowed) as error:
                 _log.warning("profile not shown", user_id=user_id, room_id=room.room_id, reason=str(error))
-
-    @again_when_stale
-    async def _change(
-        self,
-        sender: str,
-        room_id: str,
-        target: str,
-        content: Mapping[str, Any],
-        *,
-        only_from: Collection[str] | None = None,
-        refusal: MatrixError | None = None,
-        origin_server_ts: int | None = None,
-    ) -> StoredEvent:
-        """Send a member event in a room this server is in.
-
-        ``refusal`` is raised unless the target's membership is one of ``only_from``.  What
-        the sender has said already is not said again.
-        """
-        await self._have_member(room_id, target)
-        async with self._here(room_id) as room:
-            member = await self._states.member(room, target)
-            if only_from is not None:
-                # Who is not in the room does not learn who is, or is banned.
-                if membership_of(await self._states.member(room, sender)) != "join" and sender != target:
-                    raise forbidden("You are not in this room")
-                if membership_of(member) not in only_from:
-                    raise refusal or forbidden(f"{target} is not in the room")
-            if member is not None and _says(member, sender, content):
-                await room.settle()
-                return member
-            draft = Draft(sender, MEMBER, content, state_key=target, origin_server_ts=origin_server_ts)
-            written = await self._send.stage(room, draft)
-        return (await written)[0]
-
-    async def _have_member(self, room_id: str, user_id: str) -> None:
-        """Wait for the rest of a room's state where it is not known what somebody is in it."""
-        room = await self._rooms.get(room_id)
-        if room.partial is not None and await self._states.member(room, user_id) is None:
-            await self._rooms.whole(room)
-
-    @contextlib.asynccontextmanager
-    async def _here(self, room_id: str) -> AsyncIterator[Room]:
-        async with self._rooms.lock(room_id) as room:
-            if not self._rooms.is_in(room):
-                raise forbidden("You are not in this room")
-            yield room
-
-    @contextlib.asynccontextmanager
-    async def _settled(self, room_id: str) -> AsyncIterator[Room]:
-        """The room with its lock held and nothing left to write: what is composed then outlives the lock."""
-        while True:
-            async with self._here(room_id) as room:
-                await room.settle()
-                if not room.broken:
-                    yield room
-                    return
-
-    async def _servers_to_ask(
-        self, user_id: str, room_id: str, room: Room | None, servers: Sequence[str]
-    ) -> list[str]:
-        """The servers that were named and those an invite speaks of; where there are none, any that may know.
-
-        A client that names servers knows of them from whoever told of the room: others are guesses.
-        """
-        spoken_of = await servers_spoken_of(self._db.read, user_id, room)
-        others = self._without_own((*servers, *spoken_of))
-        if not others:
-            others = self._without_own(await servers_that_know(self._db.read, user_id, room_id, room))
-        if not others:
-            raise not_found("There is no server known that is in this room")
-        return others
-
-    def _without_own(self, servers: Iterable[str]) -> list[str]:
-        return [server for server in dict.fromkeys(servers) if server != self._server_name]
-
-
-async def shown_profile(profiles: Profiles, user_id: str) -> dict[str, Any]:
-    """What member events say of a local user."""
-    return _profile_content(*await profiles.name_and_avatar(user_id))
-
-
-def _profile_content(displayname: str | None, avatar_url: str | None) -> dict[str, Any]:
-    profile = {"displayname": displayname, "avatar_url": avatar_url}
-    return {name: value for name, value in profile.items() if value is not None}
-
-
-def _says(member: StoredEvent, sender: str, content: Mapping[str, Any]) -> bool:
-    return member.event.sender == sender and member.event.content == content

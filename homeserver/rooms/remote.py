@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import RoomVersion
+from homeserver.rooms.room import Room
 
 
 class RemoteRooms(Protocol):
@@ -87,4 +88,40 @@ class RemoteRooms(Protocol):
 
     async def directory(self, room_alias: str) -> tuple[str, list[str]]:
         """``GET /query/directory`` of the alias's server: room id and servers."""
+        ...
+
+
+class RemoteMemberships(Protocol):
+    """Memberships that other servers have a hand in.
+
+    Every method raises ``RemoteError`` or ``MatrixError`` when it cannot be done.
+    ``servers`` are those to ask, the most promising first.
+    """
+
+    async def join(self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        """Join a local user to a room; this server is in it when this returns."""
+        ...
+
+    async def leave(self, room: Room, servers: Sequence[str], user_id: str, content: dict[str, Any]) -> None:
+        """Reject an invite to a room, or take a knock back.
+
+        The local membership is ``leave`` when this returns, whether or not a server could be told.
+        """
+        ...
+
+    async def knock(
+        self, room_id: str, servers: Sequence[str], user_id: str, content: dict[str, Any]
+    ) -> None:
+        """Knock on a room; the knock is a local membership when this returns."""
+        ...
+
+    async def sign_invite(self, room: Room, event: Event, invite_room_state: list[dict[str, Any]]) -> Event:
+        """The invite event with the signature of the invited user's server.
+
+        ``invite_room_state`` are PDUs.
+        """
+        ...
+
+    async def resolve_alias(self, room_alias: str) -> tuple[str, list[str]]:
+        """Room id and servers of another server's alias."""
         ...

@@ -17,7 +17,7 @@ from homeserver.protocol.power_levels import DEFAULTS, level_of, levels_in
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.rooms.create import CreateRoom
 from homeserver.rooms.directory import CANONICAL_ALIAS
-from homeserver.rooms.membership import PersonalSettings, Profiles, shown_profile
+from homeserver.rooms.joining import PersonalSettings
 from homeserver.rooms.new_room import (
     NewRoom,
     create_content,
@@ -28,6 +28,7 @@ from homeserver.rooms.new_room import (
 from homeserver.rooms.room import MEMBER, Room, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.send import Draft, Send
+from homeserver.rooms.shown_profile import Profiles, shown_profile
 from homeserver.rooms.state_store import StateStore
 from homeserver.storage import rooms as room_storage
 from homeserver.storage.database import Database, Transaction

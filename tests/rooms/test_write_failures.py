@@ -97,6 +97,23 @@ async def test_what_was_queued_behind_a_failed_write_is_decided_anew(world: Worl
     assert shown == [stored.id for stored in await room.timeline()]
 
 
+async def test_memberships_queued_behind_a_failed_write_are_decided_anew(world: World) -> None:
+    alice, bob, carol = world.user("alice"), world.user("bob"), world.user("carol")
+    room = await world.public_room(alice)
+    await room.join(bob)
+
+    outcomes = await asyncio.gather(
+        world.send.send(room.room_id, message(alice, "fails"), refuses),
+        world.membership.leave(bob, room.room_id),
+        world.membership.join(carol, room.room_id),
+        return_exceptions=True,
+    )
+
+    assert [type(outcome) for outcome in outcomes] == [RuntimeError, type(None), type(None)]
+    memberships = [await room.content("m.room.member", user) for user in (bob, carol)]
+    assert [content["membership"] for content in memberships] == ["leave", "join"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_exactly_the_acknowledged_sends_of_many_are_stored(
     world: World, unreliable: Unreliable, seed: int
