@@ -52,9 +52,11 @@ def run_server(config: Config) -> None:
         from homeserver.log import configure_logging  # noqa: PLC0415
     from homeserver.main import serve  # noqa: PLC0415
     from homeserver.memory import give_back_what_is_freed  # noqa: PLC0415
+    from homeserver.open_files import allow_many_open_files  # noqa: PLC0415
 
     give_back_what_is_freed()
     configure_logging(config.log.level, config.log.format)
+    allow_many_open_files()
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
             runner.run(serve(config))
