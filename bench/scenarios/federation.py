@@ -135,6 +135,7 @@ SCENARIOS = [
         "pdus_in",
         events_taken_in,
         (throughput("pdus_in", "Events taken in from another server"),),
+        most_rounds=3,
     ),
     Scenario(
         "remote_join",

@@ -39,8 +39,8 @@ class Size:
 FULL = Size(
     name="full",
     rounds=5,
-    messages=480,
-    pings=60,
+    messages=256,
+    pings=40,
     rooms=150,
     few_rooms=100,
     many_rooms=1000,
@@ -50,8 +50,8 @@ FULL = Size(
     created_rooms=8,
     local_joins=20,
     audience=150,
-    announcements=10,
-    pdus=500,
+    announcements=5,
+    pdus=250,
     members=5000,
     membership_changes=100,
 )

@@ -94,5 +94,6 @@ SCENARIOS = [
         "fan_out",
         one_message_to_many,
         (latency("fan_out", "One message to {audience} who long-poll, the last one served", 50),),
+        most_rounds=3,
     ),
 ]
