@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,25 +63,6 @@ class Transaction:
     progress: Progress
     #: Those of the events that were taken from ``Outgoing.sticky``.
     sticky: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class HandOut:
-    """Something that is for many destinations, and how many of them have been given it."""
-
-    servers: Sequence[str]
-    give: Callable[[str], object]
-    #: All up to here has been handed out once this has.
-    pos: int
-    given: int = 0
-
-    def go_on(self, count: int) -> bool:
-        """Give it to so many more; whether there are any left."""
-        until = self.given + count
-        for server_name in self.servers[self.given : until]:
-            self.give(server_name)
-        self.given = until
-        return until < len(self.servers)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -22,7 +21,8 @@ import structlog
 
 from federation.delivery import Delivery, SendsTransactions
 from federation.durable_edus import DurableEdus
-from federation.outgoing import HandOut, Outgoing, outgoing_from
+from federation.handing_out import HandingOut
+from federation.outgoing import Outgoing, outgoing_from
 from federation.packing import MAX_CAUGHT_UP, Packing
 from federation.waiting_edus import edu_json, said_of
 from homeserver.clock import Clock
@@ -50,9 +50,6 @@ MAX_OUTBOX_AGE_MS: Final = 30 * 24 * 3600 * 1000
 MAX_EDU_SIZE: Final = 128 * 1024
 #: Transactions that are made and on their way at the same time, which bounds what they take of memory.
 MAX_AT_ONCE: Final = 500
-
-#: How many destinations are given something in one go: each may make a transaction of it right away.
-HANDED_OUT_AT_ONCE: Final = 20
 
 _TICK_SECONDS: Final = 1.0
 _STORE_SECONDS: Final = 60.0
@@ -90,15 +87,15 @@ class Sender:
         #: When to send again what sticks, to servers that had just joined: ``(time, server, room_nid)``.
         self._sticky_again: list[tuple[float, str, int]] = []
         self._allows = lru_cache(maxsize=10_000)(allows)
-        #: Every event and receipt up to here has been given to those it is for; is on disk.
-        self._position = self._announced = 0
+        #: Of events and receipts on disk.
+        self._handing_out = HandingOut()
         self._packing = Packing(
             db=db,
             events=events,
             clock=clock,
             server_name=server_name,
             sticky=sticky,
-            position=lambda: self._announced,
+            position=lambda: self._handing_out.announced,
             max_caught_up=max_caught_up,
         )
         self._delivery = Delivery(db=db, client=client, clock=clock)
@@ -108,16 +105,13 @@ class Sender:
         #: When to try again which destinations; some entries may be out of date.
         self._due: list[tuple[int, str]] = []
         self._free = asyncio.Semaphore(MAX_AT_ONCE)
-        #: What is being handed out to many, the oldest first.
-        self._handing_out: deque[HandOut] = deque()
-        self._distributing: asyncio.Task[None] | None = None
         self._stored_at = self._tidied_at = clock.monotonic()
         self._ticking: asyncio.Task[None] | None = None
         self._closing = False
 
     async def start(self, position: int) -> None:
         """Find out what destinations lack up to ``position``, and begin to send."""
-        self._position = self._announced = position
+        self._handing_out.start(position)
         rows = {row.server_name: row for row in await destinations.everyone(self._db.scan)}
         self._known.update(rows)
         working = [min(row.sent_pos, row.receipts_pos) for row in rows.values() if not row.failures]
@@ -143,10 +137,10 @@ class Sender:
             if stored.flags & SENT_HERE and stored.pos is not None:
                 servers = self._destinations(news.room, stored.event)
                 outside = set(servers) - news.room.servers.keys()
-                self._hand_out(servers, partial(self._give_event, stored, outside))
+                self._handing_out.give(servers, partial(self._give_event, stored, outside))
             if stored.event.type == MEMBER:
                 self._greet(news.room, stored.event)
-        self._hand_out((), _nothing, news.pos)
+        self._handing_out.give((), _nothing, news.pos)
 
     def _give_event(self, stored: StoredEvent, outside: Collection[str], server_name: str) -> None:
         if not self._is_wanted(server_name):
@@ -158,30 +152,6 @@ class Sender:
             owe = partial(stays.owe, server_name=server_name, room_nid=stored.room_nid, pos=pos)
             outgoing.owed = self._db.write(owe)
         self._wake(outgoing)
-
-    def _hand_out(self, servers: Sequence[str], give: Callable[[str], object], pos: int = 0) -> None:
-        """Give something to servers, in the order of what is handed out; ``pos`` is reached after that.
-
-        Few are given it at once, and of many the first.  For the others it waits, so that whoever
-        sends a message does not wait for a thousand destinations, nor does the event loop.
-        """
-        self._announced = max(self._announced, pos)
-        share = HandOut(servers, give, pos)
-        if not self._handing_out and not share.go_on(HANDED_OUT_AT_ONCE):
-            self._position = max(self._position, pos)
-            return
-        self._handing_out.append(share)
-        if self._distributing is None:
-            self._distributing = asyncio.create_task(self._distribute(), name="handing out")
-
-    async def _distribute(self) -> None:
-        try:
-            while self._handing_out:
-                await asyncio.sleep(0)  # those that were given something make their transactions
-                if not self._handing_out[0].go_on(HANDED_OUT_AT_ONCE):
-                    self._position = max(self._position, self._handing_out.popleft().pos)
-        finally:
-            self._distributing = None
 
     def _greet(self, room: Room, event: Event) -> None:
         """Send what sticks in a room to a server that has just come into it.
@@ -244,7 +214,7 @@ class Sender:
         def give(outgoing: Outgoing) -> None:
             outgoing.edus.add_typing(room, user_id, typing, now)
 
-        self._hand_out(tuple(room.servers), partial(self._give_fleeting, give))
+        self._handing_out.give(tuple(room.servers), partial(self._give_fleeting, give))
 
     def send_presence(self, servers: Collection[str], update: Mapping[str, Any]) -> None:
         """Tell servers of a user's presence, as ``m.presence`` lists it."""
@@ -252,14 +222,14 @@ class Sender:
         def give(outgoing: Outgoing) -> None:
             outgoing.edus.add_presence(update)
 
-        self._hand_out(tuple(servers), partial(self._give_fleeting, give))
+        self._handing_out.give(tuple(servers), partial(self._give_fleeting, give))
 
     def send_receipts(self, room: Room, receipts: Sequence[Receipt]) -> None:
         """Tell the servers in a room of receipts of users here, which are on disk."""
         for receipt in receipts:
             said = said_of(receipt.event_id, receipt.ts, receipt.thread_id)
             give = partial(self._give_receipt, room.room_id, receipt, said)
-            self._hand_out(tuple(room.servers), give, receipt.pos)
+            self._handing_out.give(tuple(room.servers), give, receipt.pos)
 
     def _give_receipt(self, room_id: str, receipt: Receipt, said: object, server_name: str) -> None:
         if self._is_wanted(server_name):
@@ -325,7 +295,8 @@ class Sender:
 
     def _workers(self) -> list[asyncio.Task[None]]:
         working = [each.worker for each in self._outgoing.values() if each.worker is not None]
-        return working if self._distributing is None else [*working, self._distributing]
+        handing_out = self._handing_out.task
+        return working if handing_out is None else [*working, handing_out]
 
     def _is_wanted(self, server_name: str) -> bool:
         return server_name not in ("", self._server_name) and self._allows(server_name)
@@ -362,7 +333,7 @@ class Sender:
     def _of(self, server_name: str, before: int | None = None) -> Outgoing:
         outgoing = self._outgoing.get(server_name)
         if outgoing is None:
-            pos = self._position if before is None else min(self._position, before - 1)
+            pos = self._handing_out.reached if before is None else min(self._handing_out.reached, before - 1)
             outgoing = self._outgoing[server_name] = Outgoing(server_name, pos, pos)
         return outgoing
 
@@ -409,7 +380,7 @@ class Sender:
     def _store_positions(self) -> asyncio.Future[None]:
         """Store how far each destination is: those with nothing waiting have everything."""
         self._stored_at = self._clock.monotonic()
-        position = self._position
+        position = self._handing_out.reached
         busy: list[Destination] = []
         for each in self._outgoing.values():
             if each.failures and each.stored_as_failing:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from federation import packing
-from federation.sender import HANDED_OUT_AT_ONCE
+from federation.handing_out import HANDED_OUT_AT_ONCE
 from homeserver.protocol import event_format, unsealing
 from homeserver.rooms.announcement import NewEvents
 from tests.federation.sending import Story
