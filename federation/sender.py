@@ -21,6 +21,7 @@ import structlog
 
 from federation.delivery import Delivery, SendsTransactions
 from federation.durable_edus import DurableEdus
+from federation.greeting import Greeting
 from federation.handing_out import HandingOut
 from federation.outgoing import Outgoing, outgoing_from
 from federation.packing import MAX_CAUGHT_UP, Packing
@@ -57,7 +58,6 @@ _TIDY_SECONDS: Final = 3600.0
 #: The outbox of a destination that is down is cut when so many EDUs were added.
 _CUT_EVERY: Final = 1000
 _CLOSE_SECONDS: Final = 5.0
-_GREETED_SECONDS: Final = 10.0
 
 
 class Sender:
@@ -83,9 +83,7 @@ class Sender:
         self._outbox_positions = outbox_positions
         self._clock = clock
         self._server_name = server_name
-        self._sticky = sticky
-        #: When to send again what sticks, to servers that had just joined: ``(time, server, room_nid)``.
-        self._sticky_again: list[tuple[float, str, int]] = []
+        self._greeting = Greeting(sticky, clock, self._give_sticky)
         self._allows = lru_cache(maxsize=10_000)(allows)
         #: Of events and receipts on disk.
         self._handing_out = HandingOut()
@@ -125,7 +123,7 @@ class Sender:
         for server_name in await outbox.destinations(self._db.scan):
             if self._allows(server_name):
                 self._of(server_name).outbox = True
-        await self._owe_sticky()
+        await self._greeting.start(self._db)
         for outgoing in list(self._outgoing.values()):
             self._try_at(outgoing)
             self._wake(outgoing)
@@ -139,7 +137,7 @@ class Sender:
                 outside = set(servers) - news.room.servers.keys()
                 self._handing_out.give(servers, partial(self._give_event, stored, outside))
             if stored.event.type == MEMBER:
-                self._greet(news.room, stored.event)
+                self._greeting.new_member(news.room, stored.event)
         self._handing_out.give((), _nothing, news.pos)
 
     def _give_event(self, stored: StoredEvent, outside: Collection[str], server_name: str) -> None:
@@ -153,34 +151,11 @@ class Sender:
             outgoing.owed = self._db.write(owe)
         self._wake(outgoing)
 
-    def _greet(self, room: Room, event: Event) -> None:
-        """Send what sticks in a room to a server that has just come into it.
-
-        And again a little later: it may not have been ready for events of a room it was joining.
-        """
-        server_name = server_of(event.state_key or "")
-        is_new = event.content.get("membership") == "join" and room.servers.get(server_name) == 1
-        if is_new and self._is_wanted(server_name) and self._send_sticky(server_name, room.nid):
-            heapq.heappush(
-                self._sticky_again, (self._clock.monotonic() + _GREETED_SECONDS, server_name, room.nid)
-            )
-
-    def _send_sticky(self, server_name: str, room_nid: int) -> bool:
-        """Queue what sticks in a room for a server; whether there is any."""
-        own = self._sticky.own(room_nid)
-        if own:
+    def _give_sticky(self, server_name: str, nids: Iterable[int]) -> None:
+        if self._is_wanted(server_name):
             outgoing = self._of(server_name)
-            outgoing.add_sticky(one.event_nid for one in own)
+            outgoing.add_sticky(nids)
             self._wake(outgoing)
-        return bool(own)
-
-    async def _owe_sticky(self) -> None:
-        """Servers that joined while events stuck may not have been sent them before this one stopped."""
-        rooms = self._sticky.rooms_with_own()
-        for server_name, room_nid, joined_pos in await stays.current(self._db.scan, rooms) if rooms else ():
-            earlier = [one for one in self._sticky.own(room_nid) if (one.pos or 0) <= joined_pos]
-            if earlier and self._is_wanted(server_name):
-                self._of(server_name).add_sticky(one.event_nid for one in earlier)
 
     def send_edu(self, destination: str, edu_type: str, content: dict[str, Any], durable: bool) -> None:
         """Queue one EDU; returns at once.  A ``durable`` one is kept until the server has it."""
@@ -262,9 +237,7 @@ class Sender:
             outgoing = self._outgoing.get(heapq.heappop(self._due)[1])
             if outgoing is not None and outgoing.failures:
                 self._wake(outgoing)
-        while self._sticky_again and self._sticky_again[0][0] <= self._clock.monotonic():
-            _, server_name, room_nid = heapq.heappop(self._sticky_again)
-            self._send_sticky(server_name, room_nid)
+        self._greeting.go_on()
         if self._clock.monotonic() >= self._stored_at + _STORE_SECONDS:
             self._store_positions()
         if self._clock.monotonic() >= self._tidied_at + _TIDY_SECONDS:
