@@ -10,9 +10,9 @@ from email.utils import formatdate
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from client_api.rendezvous import check_is_not_opened, may_create
+from homeserver import aiohttp_web as web
 from homeserver.config.rendezvous import Rendezvous
 from homeserver.errors import forbidden, invalid_param, missing_param
 from homeserver.replies import Reply

@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from aiohttp import web
-
+from homeserver import aiohttp_web as web
 from homeserver.errors import MatrixError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 import structlog
-from aiohttp import web
 
 from client_api.pages import form_fields, page
+from homeserver import aiohttp_web as web
 from homeserver.errors import MatrixError
 from homeserver.replies import Reply
 from homeserver.sso.failure import SignOnFailed

@@ -43,7 +43,7 @@ class Queries:
         rooms: Rooms,
         profiles: LocalProfiles,
         server_name: str,
-        version: str,
+        version: Callable[[], str],
         provides_alias: Callable[[str], Awaitable[bool]] = provides_none,
     ) -> None:
         self._db = db
@@ -81,4 +81,4 @@ class Queries:
 
     async def version(self, request: Request) -> Reply:
         """``GET /version``."""
-        return {"server": {"name": "Inglenook", "version": self._version}}
+        return {"server": {"name": "Inglenook", "version": self._version()}}

@@ -223,7 +223,7 @@ async def open_federation_api(
     lists_rooms: bool = True,
     edu_receivers: Mapping[str, ReceiveEdu],
     content: ContentRepository,
-    version: str,
+    version: Callable[[], str],
     provides_alias: Callable[[str], Awaitable[bool]] = provides_none,
     patience: float = PATIENCE_SECONDS,
 ) -> list[Route]:

@@ -8,6 +8,7 @@ server without passing through what the other commands load for the person at a 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def run_server(config: Config) -> None:
     with _left_out(_NEVER_USED):
         # Loaded only now, so that other commands do not load all of the server.
         from homeserver.log import configure_logging  # noqa: PLC0415
+    with _without_authorities():
+        import aiohttp  # noqa: F401, PLC0415
     from homeserver.main import serve  # noqa: PLC0415
     from homeserver.memory import give_back_what_is_freed  # noqa: PLC0415
     from homeserver.open_files import allow_many_open_files  # noqa: PLC0415
@@ -85,3 +88,21 @@ def _left_out(names: Sequence[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def _without_authorities() -> Iterator[None]:
+    """Meanwhile OpenSSL finds no certificates of authorities by itself.
+
+    COMPAT: aiohttp, which reads them all when it is loaded, 2 MiB and a tenth of a second, for
+    connections whose makers say nothing of TLS.  Ours do (``egress.py``); others would trust nobody.
+    """
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)

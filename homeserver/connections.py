@@ -12,9 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
+
+from homeserver import aiohttp_web as web
 
 #: For the whole head of a connection's first request, in seconds.
 HEAD_SECONDS: Final = 30.0

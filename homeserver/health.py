@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge
-from prometheus_client.exposition import generate_latest
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from homeserver.live import TRANSPORTS
 from homeserver.replies import Json, Reply, Text
@@ -33,31 +28,26 @@ class Metrics:
     """Counters of one server."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self._requests = RequestTimes()
-        self.registry.register(self._requests)
+        self.requests = RequestTimes()
         #: Told of every answered request: method, route, status and seconds.
-        self.observe_request = self._requests.observe
-        self._events = Counter(
-            "inglenook_events", "Events that became part of a room", ["origin"], registry=self.registry
-        )
-        self._local_events, self._remote_events = self._events.labels("local"), self._events.labels("remote")
-        self.stalls = Stalls(self.registry)
+        self.observe_request = self.requests.observe
+        #: Events that became part of a room, by where they come from.
+        self.events = {"local": 0, "remote": 0}
+        self.stalls = Stalls()
+        self._open_streams: Mapping[str, int] = {}
 
     def watch_live_streams(self, open_streams: Mapping[str, int]) -> None:
         """Show how many streams are open, by transport."""
-        gauge = Gauge(
-            "inglenook_live_streams", "Open streams to clients", ["transport"], registry=self.registry
-        )
-        for transport in TRANSPORTS:
-            gauge.labels(transport).set_function(partial(_number, open_streams, transport))
+        self._open_streams = open_streams
+
+    def live_streams(self) -> dict[str, int]:
+        """How many streams are open, by transport."""
+        return {transport: self._open_streams.get(transport, 0) for transport in TRANSPORTS}
 
     def count_events(self, news: NewEvents) -> None:
         """Count events: a listener of the notifier."""
         for stored in news.events:
-            (self._local_events if stored.sent_here else self._remote_events).inc()
+            self.events["local" if stored.sent_here else "remote"] += 1
 
 
 class Health:
@@ -86,8 +76,6 @@ class Health:
 
     async def metrics(self, _: Request) -> Reply:
         """All counters."""
-        return Text(generate_latest(self._metrics.registry), CONTENT_TYPE_LATEST)
+        from homeserver.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415  see there
 
-
-def _number(counts: Mapping[str, int], key: str) -> float:
-    return counts.get(key, 0)
+        return Text(exposition(self._metrics), CONTENT_TYPE)

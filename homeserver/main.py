@@ -13,10 +13,8 @@ import signal
 import ssl
 from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 
 import structlog
-from aiohttp import web
 
 from client_api.routes import client_routes
 from client_api.wiring import Settings as ClientSettings
@@ -111,18 +109,25 @@ class Server:
         await self._closing.aclose()
 
     async def _listen(self, listener: Listener, dispatcher: Dispatcher) -> None:
-        runner = web.ServerRunner(
-            Connections(dispatcher, access_log=None), handle_signals=False, shutdown_timeout=_GRACE_S
-        )
-        await runner.setup()
-        self._closing.push_async_callback(runner.cleanup)
+        connections = Connections(dispatcher, access_log=None)
         tls = None
         if listener.tls is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(listener.tls.certificate, listener.tls.private_key)
-        site = web.TCPSite(runner, listener.bind, listener.port, ssl_context=tls, backlog=1024)
-        await site.start()
+        listening = await asyncio.get_running_loop().create_server(
+            connections, listener.bind, listener.port, ssl=tls, backlog=1024
+        )
+        self._closing.push_async_callback(_close, listening, connections)
         _log.info("listening", address=describe_listener(listener), serves=listener.serves)
+
+
+async def _close(listening: asyncio.Server, connections: Connections) -> None:
+    """Accept no more, let requests under way finish, and close all connections."""
+    listening.close()
+    # Whoever was accepted just now is heard before connections without a request are closed.
+    await asyncio.sleep(0)
+    connections.pre_shutdown()
+    await connections.shutdown(_GRACE_S)
 
 
 def _served(config: Config, listener: Listener, tables: Mapping[str, list[Route]]) -> list[Route]:
@@ -217,5 +222,12 @@ async def _for_servers(
         encryption=encryption,
         edu_receivers={**parts.ephemeral.edu_receivers(), **encryption.edu_receivers()},
         content=parts.content,
-        version=version("inglenook"),
+        version=_own_version,
     )
+
+
+def _own_version() -> str:
+    # Loaded when somebody asks, and that is seldom: it takes e-mail and archive formats along.
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version("inglenook")

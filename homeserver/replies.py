@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 
 import orjson
 import structlog
-from aiohttp import ClientError, web
+from aiohttp import ClientError
 
+from homeserver import aiohttp_web as web
 from homeserver.errors import MatrixError
 from homeserver.origins import Cors
 from homeserver.refusals import internal_error, refusal_of

@@ -8,44 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from math import inf
 from time import perf_counter
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from homeserver.histogram import Histogram
 
 _log = structlog.get_logger()
 
 _PERIOD_S: Final = 0.05
 #: What is logged, for somebody noticed.
 _LONG_S: Final = 1.0
-_BUCKETS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5)
+_BOUNDS: Final = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, inf)
 
 
 class Stalls:
-    """Measures from ``start`` until ``stop``; ``registry`` gets the metrics."""
+    """Measures from ``start`` until ``stop``."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._lag = Histogram(
-            "inglenook_event_loop_lag_seconds",
-            "How late a timer of the event loop was, twenty times a second",
-            registry=registry,
-            buckets=_BUCKETS,
-        )
-        worst = Gauge(
-            "inglenook_event_loop_lag_max_seconds",
-            "The latest that a timer of the event loop was since this was last asked for",
-            registry=registry,
-        )
-        worst.set_function(self._take_worst)
-        pauses = Histogram(
-            "inglenook_gc_pause_seconds",
-            "How long the garbage collector held everything up, by generation",
-            ["generation"],
-            registry=registry,
-            buckets=_BUCKETS,
-        )
-        self._pauses = [pauses.labels(str(generation)) for generation in range(3)]
+    def __init__(self) -> None:
+        #: How late a timer of the event loop was.
+        self.lag = Histogram(_BOUNDS)
+        #: How long the garbage collector held everything up, by generation.
+        self.pauses = [Histogram(_BOUNDS) for _ in range(3)]
         self._worst = 0.0
         self._due = 0.0
         self._collecting_since = 0.0
@@ -62,24 +48,25 @@ class Stalls:
         if self._timer is not None:
             self._timer.cancel()
 
+    def take_worst(self) -> float:
+        """The latest that a timer was since this was last asked for, in seconds."""
+        worst, self._worst = self._worst, 0.0
+        return worst
+
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = loop.time() + _PERIOD_S
         self._timer = loop.call_at(self._due, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         late = max(0.0, loop.time() - self._due)
-        self._lag.observe(late)
+        self.lag.observe(late)
         self._worst = max(self._worst, late)
         if late > _LONG_S:
             _log.warning("the event loop was held up", seconds=round(late, 2))
         self._wait(loop)
 
-    def _take_worst(self) -> float:
-        worst, self._worst = self._worst, 0.0
-        return worst
-
     def _collector(self, phase: str, about: dict[str, Any]) -> None:
         if phase == "start":
             self._collecting_since = perf_counter()
         else:
-            self._pauses[about["generation"]].observe(perf_counter() - self._collecting_since)
+            self.pauses[about["generation"]].observe(perf_counter() - self._collecting_since)

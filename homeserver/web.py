@@ -18,8 +18,9 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
+from homeserver import aiohttp_web as web
 from homeserver.bodies import T, decode_object, decode_struct
 from homeserver.errors import (
     MatrixError,

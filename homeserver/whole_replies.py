@@ -15,9 +15,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import SERVER_SOFTWARE
+
+from homeserver import aiohttp_web as web
 
 #: Bodies up to here are copied behind their headers; beyond, a second write is cheaper.
 _COPIED = 64 * 1024

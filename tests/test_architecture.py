@@ -25,6 +25,7 @@ CORE = (
 )
 COMMON = (
     *CORE,
+    "homeserver.aiohttp_web",
     "homeserver.addresses",
     "homeserver.bodies",
     "homeserver.egress",
@@ -133,7 +134,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "homeserver.application_services",
     ),
     "homeserver.expiring": (*CORE, "homeserver.rooms", "homeserver.core", "homeserver.chores"),
-    "homeserver.health": (*COMMON, *DOMAIN, "homeserver.request_times", "homeserver.stalls"),
+    "homeserver.request_times": ("homeserver.histogram",),
+    "homeserver.stalls": ("homeserver.histogram",),
+    "homeserver.exposition": (
+        *("homeserver.health", "homeserver.histogram", "homeserver.request_times", "homeserver.stalls"),
+    ),
+    "homeserver.health": (
+        *(*COMMON, *DOMAIN, "homeserver.exposition", "homeserver.request_times", "homeserver.stalls"),
+    ),
     "homeserver.parts": ("homeserver", "federation"),
     "homeserver.main": ("homeserver", "federation", "client_api"),
     "homeserver.cli": ("homeserver",),
@@ -157,8 +165,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 
 #: The only places that speak HTTP.
 HTTP = (
-    *("homeserver.web", "homeserver.connections", "homeserver.main", "client_api", "federation"),
+    *("homeserver.web", "homeserver.connections", "homeserver.cli", "client_api", "federation"),
     *("homeserver.addresses", "homeserver.egress", "homeserver.replies", "homeserver.whole_replies"),
+    "homeserver.aiohttp_web",
 )
 
 #: Modules by which code reaches for the world outside, the time or chance.

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from aiohttp import web
 from aiohttp.http import WSMsgType
 
 from client_api.live.patience import patience_for
 from client_api.live.upstream import Call, Misunderstood, read_call
+from homeserver import aiohttp_web as web
 from homeserver.config.live import Live
 from homeserver.errors import MatrixError
 from homeserver.refusals import internal_error, refusal_of

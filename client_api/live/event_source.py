@@ -15,10 +15,10 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
-from aiohttp import web
 
 from client_api.live.patience import notice_silence, patience_for
 from client_api.live.streaming import Streaming
+from homeserver import aiohttp_web as web
 from homeserver.errors import MatrixError, limit_exceeded
 from homeserver.live import EVENT_SOURCE, LiveStream
 from homeserver.refusals import internal_error, refusal_of

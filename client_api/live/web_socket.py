@@ -8,11 +8,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from aiohttp import web
-
 from client_api.live.conversation import REPLACED, Conversation
 from client_api.live.patience import notice_silence
 from client_api.live.streaming import Streaming
+from homeserver import aiohttp_web as web
 from homeserver.errors import MatrixError, invalid_param
 from homeserver.live import WEB_SOCKET
 from homeserver.replies import Reply

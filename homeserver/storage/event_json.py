@@ -9,7 +9,7 @@ a new dictionary needs a new format byte, since old rows keep theirs).
 from __future__ import annotations
 
 import threading
-from importlib import resources
+from pathlib import Path
 
 import zstandard
 
@@ -19,7 +19,7 @@ _PLAIN, _ZSTD = b"\x00", b"\x01"
 _WORTH_COMPRESSING = 120
 
 _DICTIONARY = zstandard.ZstdCompressionDict(
-    resources.files("homeserver.storage").joinpath("schema/events.zdict").read_bytes()
+    Path(__file__).with_name("schema").joinpath("events.zdict").read_bytes()
 )
 _DICTIONARY.precompute_compress(level=1)
 

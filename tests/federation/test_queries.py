@@ -65,7 +65,7 @@ async def test_fields_of_any_name_are_told_one_by_one(accounts: AccountServer) -
         rooms=accounts.core.rooms,
         profiles=accounts.people.profiles,
         server_name="a.org",
-        version="0",
+        version=lambda: "0",
     )
 
     assert await queries.profile(Asked(user_id="@alice:a.org")) == fields
