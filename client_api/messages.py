@@ -18,9 +18,10 @@ from homeserver.replies import Json, Reply
 from homeserver.rooms.history import Accept, History, RoomView
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.redacted_content import RedactedContent
-from homeserver.rooms.visibility import SeenEvent
+from homeserver.rooms.visibility import SeenEvent, only_events
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.rooms import MEMBERSHIPS
+from homeserver.storage.timeline_pages import Told
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken
 from homeserver.web import Request
@@ -63,7 +64,7 @@ class MessagesApi:
         page = await read(view, start, to, max(limit, 1), accept)
         reply: dict[str, Any] = {
             "start": request.query.get("from") or _token(page.start),
-            "chunk": await self._written(request, view, page.events),
+            "chunk": await self._written(request, view, page.events, page.told),
         }
         if page.end is not None:
             reply["end"] = _token(page.end)
@@ -97,7 +98,7 @@ class MessagesApi:
             "start": _token((start.pos or 0) - 1),
             "end": _token(end.pos or 0),
             "event": event,
-            "events_before": await self._written(request, view, context.before.events),
+            "events_before": await self._written(request, view, context.before.events, context.before.told),
             "events_after": await self._written(request, view, context.after.events),
             "state": self._client_events.write_state(state, _FORM),
         }
@@ -160,17 +161,25 @@ class MessagesApi:
         return {"joined": {member.event.state_key: _profile(member) for member in members}}
 
     async def _view(self, request: Request) -> RoomView:
-        return await self._history.view(request.requester.user_id, request.params["roomId"])
-
-    async def _written(self, request: Request, view: RoomView, seen: Sequence[SeenEvent]) -> list[Encoded]:
         requester = request.requester
-        return await self._client_events.write(view.room, requester.user_id, requester.device_id, seen, _FORM)
+        return await self._history.view(requester.user_id, request.params["roomId"], requester.device_id)
+
+    async def _written(
+        self, request: Request, view: RoomView, seen: Sequence[SeenEvent], told: Told | None = None
+    ) -> list[Encoded]:
+        reader = (request.requester.user_id, request.requester.device_id)
+        looked_up = None
+        if told is not None:
+            looked_up = await self._client_events.look_up(*reader, only_events(seen), told=told)
+        return await self._client_events.write(view.room, *reader, seen, _FORM, looked_up=looked_up)
 
     async def _filter(self, request: Request, view: RoomView) -> tuple[RoomEventFilter, Accept]:
         """The filter in the query, and whether an event passes it and is not from an ignored user."""
         text = request.query.get("filter")
         wanted = parse_filter(text, RoomEventFilter.parse) if text else RoomEventFilter()
         ignored = await self._ignored.by(view.user_id)
+        if not ignored and not wanted.chooses_events:
+            return wanted, _accept_all
 
         def accept(stored: StoredEvent) -> bool:
             if stored.event.sender in ignored and not stored.event.is_state:
@@ -178,6 +187,10 @@ class MessagesApi:
             return _allows(wanted, stored)
 
         return wanted, accept
+
+
+def _accept_all(stored: StoredEvent) -> bool:
+    return True
 
 
 def _allows(wanted: RoomEventFilter, stored: StoredEvent) -> bool:

@@ -12,6 +12,7 @@ from homeserver.protocol.retention import Lifetimes
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.event_cache import EVENT_BYTES, EventCache
 from homeserver.rooms.extremities import Extremities
+from homeserver.rooms.newest import UserPositions
 from homeserver.rooms.outliers import Outliers
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.retention import Retention
@@ -46,6 +47,8 @@ class Core:
     rooms: Rooms
     outliers: Outliers
     notifier: Notifier
+    #: When each user's account data last changed.
+    account_data_positions: UserPositions
     timeline: Timeline
     send: Send
     retention: Retention
@@ -131,6 +134,7 @@ async def open_core(
         rooms=rooms,
         outliers=Outliers(db, keys, events, event_nids, server_name),
         notifier=notifier,
+        account_data_positions=UserPositions(positions.last),
         timeline=timeline,
         send=send,
         retention=Retention(clock, lifetimes),

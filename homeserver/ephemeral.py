@@ -58,6 +58,7 @@ def wire_ephemeral(core: Core, edus: RemoteEdus, *, presence: bool) -> Ephemeral
             states=core.states,
             events=core.events,
             positions=core.positions,
+            account_data_positions=core.account_data_positions,
             clock=core.clock,
             news=core.notifier,
             edus=edus,

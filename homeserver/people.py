@@ -65,7 +65,7 @@ def wire_people(
     """
     accounts = Accounts(core.db, core.clock, passwords, core.server_name, check_attempt=check_attempt)
     account_data = AccountData(
-        core.db, core.positions, lambda pos, user_id: core.notifier.announce(pos, users=(user_id,))
+        core.db, core.positions, core.account_data_positions, core.notifier.announce_account_data
     )
     sessions = Sessions(core.db, core.clock, observers=devices)
     # So that streams look whether they may go on.

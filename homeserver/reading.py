@@ -237,6 +237,7 @@ def _sync(
         typing=ephemeral.typing,
         presence=ephemeral.presence,
         to_device=ephemeral.to_device,
+        account_data_positions=core.account_data_positions,
         push_rules=push_rules,
         ignored=shown.ignored,
         invite_permissions=shown.invite_permissions,

@@ -172,7 +172,7 @@ class Server:
         #: What identity servers say of their keys.
         self.valid_keys: dict[str, bool] = {}
         ephemeral = wire_ephemeral(core, self.sender, presence=False)
-        account_data = AccountData(core.db, core.positions, _unheard)
+        account_data = AccountData(core.db, core.positions, core.account_data_positions, _unheard)
         rules = PushRules(account_data)
         self.reading = wire_reading(core, rules, ephemeral, self.backfill, self.encryption)
         self.finding = wire_finding(core, self.reading, self.client, self.backfill)

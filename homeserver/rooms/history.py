@@ -24,10 +24,12 @@ from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.visibility import SeenEvent, Visibility
 from homeserver.storage import events as event_storage
 from homeserver.storage import rooms as room_storage
+from homeserver.storage import timeline_pages
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.rooms import MEMBERSHIPS
+from homeserver.storage.timeline_pages import TimelinePage, Told
 
 #: Rows of one read, and how many are looked at for one page before it is cut off.
 _BATCH = 50
@@ -54,6 +56,8 @@ class RoomView(msgspec.Struct, frozen=True, gc=False):
     #: The position their view ends at; ``None`` for those who see the room as it is.
     upto: int | None
     joined: bool
+    #: Who asks is told by which transactions this device of theirs sent what.
+    device_id: str | None = None
 
     @property
     def state_ref(self) -> int:
@@ -68,6 +72,8 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     start: int
     #: Where the next page begins; ``None`` when there is none.
     end: int | None
+    #: What is told of these events beside them; ``None`` where that was not read.
+    told: Told | None = None
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -103,20 +109,29 @@ class History:
         self._backfill = backfill
         self._retention = retention
 
-    async def view(self, user_id: str, room_id: str) -> RoomView:
+    async def view(self, user_id: str, room_id: str, device_id: str | None = None) -> RoomView:
         """How a user sees a room.  ``M_FORBIDDEN`` for those who never were in it, or have forgotten it."""
         room = await self._rooms.find(room_id)
         if room is None or not room.last_pos:
             raise forbidden("You are not in this room")
+        if await self._is_surely_joined(room, user_id):
+            return RoomView(room, user_id, None, True, device_id)
         membership = await room_storage.local_membership(self._db.read, user_id, room.nid)
         if membership is not None and membership.membership == "join":
-            return RoomView(room, user_id, None, True)
+            return RoomView(room, user_id, None, True, device_id)
         if room.history_visibility == WORLD_READABLE:
-            return RoomView(room, user_id, None, False)
+            return RoomView(room, user_id, None, False, device_id)
         left = await self._visibility.left_at(room, user_id)
         if membership is None or membership.forgotten or left is None:
             raise forbidden("You are not in this room")
-        return RoomView(room, user_id, left, False)
+        return RoomView(room, user_id, left, False, device_id)
+
+    async def _is_surely_joined(self, room: Room, user_id: str) -> bool:
+        """Whether the room as it is in memory says so, which then is what is on disk."""
+        if room.unsettled or room.partial is not None:
+            return False
+        joined = membership_of(await self._states.member(room, user_id)) == "join"
+        return joined and not room.unsettled
 
     async def backward(
         self, view: RoomView, start: int | None, to: int | None, limit: int, accept: Accept
@@ -130,53 +145,51 @@ class History:
         start = newest if start is None else start
         cursor = min(start, newest)
         found: list[SeenEvent] = []
+        told = Told(set(), {})
         scanned, may_ask = 0, True
         # Nearly always all of them are shown.
         batch = min(_BATCH, limit + 1)
         while scanned < _MAX_SCANNED:
-            rows = await self._newest_upto(room, cursor, batch)
+            page = await timeline_pages.newest_upto(self._db.read, room.nid, cursor, batch, view.device_id)
+            stored = await self._events.by_nids(page.nids)
+            rows = [stored[nid] for nid in page.nids]
             if may_ask:
                 may_ask = False
-                if await self._filled(view, rows, cursor, limit - len(found)):
+                if await self._filled(view, page, rows, cursor, limit - len(found)):
                     continue
+            told.parents.update(page.told.parents)
+            told.txn_ids.update(page.told.txn_ids)
             scanned += len(rows)
-            wanted = [stored for stored in rows if to is None or _pos(stored) > to]
+            wanted = [one for one in rows if to is None or _pos(one) > to]
             seen = await self._visible(view, wanted, accept)
             found += seen[: limit - len(found)]
             if len(found) == limit:
-                return Page(found, start, _pos(found[-1].stored) - 1)
+                return Page(found, start, _pos(found[-1].stored) - 1, told)
             if len(wanted) < len(rows):
-                return Page(found, start, None)
+                return Page(found, start, None, told)
             cursor = _pos(rows[-1]) - 1 if rows else cursor
             if len(rows) < batch:
-                return Page(found, start, None)
+                return Page(found, start, None, told)
             batch = _BATCH
-        return Page(found, start, cursor)
+        return Page(found, start, cursor, told)
 
-    async def _newest_upto(self, room: Room, pos: int, limit: int) -> Sequence[StoredEvent]:
-        """The newest ``limit`` events at or before a position, newest first.
-
-        From memory where all of them are there, and are on disk.
-        """
-        if pos > room.recent_after and not room.unsettled:
-            recent = room.recent_between(room.recent_after, pos, limit)
-            if len(recent) == limit:
-                return recent
-        return await event_storage.timeline_backward(self._db.read, room.nid, pos, limit)
-
-    async def _filled(self, view: RoomView, rows: Sequence[StoredEvent], high: int, wanted: int) -> bool:
+    async def _filled(
+        self, view: RoomView, page: TimelinePage, rows: Sequence[StoredEvent], high: int, wanted: int
+    ) -> bool:
         """Whether history came in between what a page of ``wanted`` events is about to show.
 
         Only for somebody who may see the oldest of it: others learn nothing from it.  Nor is
         anything fetched from before a time whose messages are over.
         """
         shown = rows[:wanted]
+        low = _pos(shown[-1]) if len(shown) == wanted else -_FAR
+        if shown and (page.gap is None or page.gap < low):
+            return False  # nothing is missing
         over = self._retention.expired_before(view.room)
         if shown and over is not None and shown[-1].event.origin_server_ts < over:
             return False
         if shown and not await self._visibility.may_see(view.room, view.user_id, shown[-1]):
             return False
-        low = _pos(shown[-1]) if len(shown) == wanted else -_FAR
         # An event right above what is shown may be the one that refers to the gap.
         return await self._backfill.fill(view.room, low, high + 1, max(wanted, _BATCH))
 

@@ -45,7 +45,7 @@ class IgnoredUsers:
         return known
 
     def forget(self, users: Iterable[str]) -> None:
-        """These users may have changed something of theirs."""
+        """The account data of these users changed."""
         for user_id in users:
             self._known.pop(user_id, None)
             self._reading.pop(user_id, None)

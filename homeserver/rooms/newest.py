@@ -1,4 +1,4 @@
-"""When each room last changed: what makes a sync over quiet rooms cost one comparison each."""
+"""When each room or user last had news: what makes a sync over what is quiet cost a comparison."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TypeAlias
 Load: TypeAlias = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
 
 _MAX_ROOMS = 200_000
+_MAX_USERS = 20_000
 
 
 class NewestPositions:
@@ -67,3 +68,27 @@ class NewestPositions:
         else:
             return changed
         return {nid for nid in room_nids if newest.get(nid, 0) > since}
+
+
+class UserPositions:
+    """The newest position of one kind of change of each user.
+
+    Complete for positions after ``floor``, as ``NewestPositions`` is.  A change is noted before it
+    is written, so that none is missed whose outcome nobody learns.
+    """
+
+    def __init__(self, floor: int) -> None:
+        self._floor = floor
+        #: The newest change stands last.
+        self._newest: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, user_id: str, pos: int) -> None:
+        """Something of a user changes at ``pos``, which is after every position noted before."""
+        self._newest[user_id] = pos
+        self._newest.move_to_end(user_id)
+        if len(self._newest) > _MAX_USERS:
+            _, self._floor = self._newest.popitem(last=False)
+
+    def may_have_changed(self, user_id: str, since: int) -> bool:
+        """Whether something of a user may have changed after ``since``; where not, nothing has."""
+        return since < self._floor or self._newest.get(user_id, 0) > since

@@ -16,7 +16,7 @@ from homeserver.errors import forbidden, invalid_param, not_found
 from homeserver.protocol.ids import is_event_id, is_user_id, server_name_of
 from homeserver.rooms.edus import News, RemoteEdus
 from homeserver.rooms.event_cache import EventCache
-from homeserver.rooms.newest import NewestPositions
+from homeserver.rooms.newest import NewestPositions, UserPositions
 from homeserver.rooms.room import Room, may_be_joined, membership_of
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.state_store import StateStore
@@ -52,6 +52,7 @@ class Receipts:
         states: StateStore,
         events: EventCache,
         positions: NumberSequence,
+        account_data_positions: UserPositions,
         clock: Clock,
         news: News,
         edus: RemoteEdus,
@@ -62,6 +63,7 @@ class Receipts:
         self._states = states
         self._events = events
         self._positions = positions
+        self._account_data_positions = account_data_positions
         self._clock = clock
         self._news = news
         self._edus = edus
@@ -183,6 +185,7 @@ class Receipts:
             return
         text = orjson.dumps({"event_id": stored.id}).decode()
         pos = self._positions.next()
+        self._account_data_positions.note(user_id, pos)
         await self._db.write(
             lambda tx: account_data.set_content(
                 tx, user_id, room.room_id, FULLY_READ, content_json=text, pos=pos

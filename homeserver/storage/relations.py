@@ -19,7 +19,8 @@ from homeserver.storage.rows import Rows
 #: Relations are followed so far, the direct ones counted.
 MAX_DEPTH = 3
 
-_AGGREGATED = f"('{REFERENCE}', '{REPLACE}', '{THREAD}')"
+#: The kinds that are aggregated, as SQL.
+AGGREGATED = f"('{REFERENCE}', '{REPLACE}', '{THREAD}')"
 
 
 class Spoken(msgspec.Struct, frozen=True, gc=False):
@@ -176,7 +177,7 @@ async def with_children(r: Reader, nids: Sequence[int]) -> set[int]:
     rows = await r.fetch_in(
         f"""SELECT e.event_nid FROM events e WHERE e.event_nid IN $1 AND EXISTS (
                 SELECT 1 FROM relations r WHERE r.room_nid = e.room_nid AND r.parent_id = e.event_id
-                AND r.rel_type IN {_AGGREGATED})""",
+                AND r.rel_type IN {AGGREGATED})""",
         nids,
     )
     return {row[0] for row in rows}

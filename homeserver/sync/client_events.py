@@ -24,11 +24,12 @@ from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.sticky_events import StickyEvents
-from homeserver.rooms.visibility import SeenEvent
-from homeserver.storage import transaction_ids
+from homeserver.rooms.visibility import SeenEvent, only_events
+from homeserver.storage import timeline_pages, transaction_ids
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.state import NO_EVENT
+from homeserver.storage.timeline_pages import Told
 
 #: How much JSON is kept: that of some fifteen thousand messages.
 _MAX_BYTES = 8 * 1024 * 1024
@@ -61,8 +62,8 @@ class LookedUp(msgspec.Struct, frozen=True, gc=False):
 
     #: The numbers of the events it was looked up for.
     events: frozenset[int]
-    #: Those of them that have children.
-    parents: set[int]
+    #: Those of them that have children; ``None`` where that does not matter.
+    parents: set[int] | None
     #: What ``unsigned`` tells the sender alone, by event id.
     own: Mapping[str, Mapping[str, str]]
 
@@ -107,11 +108,28 @@ class ClientEvents:
         self._shared: OrderedDict[tuple[int, int | None], _Shared] = OrderedDict()
         self._shared_bytes = 0
 
-    async def look_up(self, user_id: str, device_id: str | None, events: Sequence[StoredEvent]) -> LookedUp:
-        """What writing any of these events for a reader has to look up, whatever rooms they are of."""
-        own = await self._known_to_sender(user_id, device_id, events)
-        parents = await self._bundles.parents(events)
-        return LookedUp(frozenset(stored.nid for stored in events), parents, own)
+    async def look_up(
+        self,
+        user_id: str,
+        device_id: str | None,
+        events: Sequence[StoredEvent],
+        *,
+        bundled: bool = True,
+        told: Told | None = None,
+    ) -> LookedUp:
+        """What writing any of these events for a reader has to look up, whatever rooms they are of.
+
+        ``bundled``: as ``write`` has it.  ``told`` was read together with the events.
+        """
+        nids = frozenset([stored.nid for stored in events])
+        if told is None and bundled:
+            told = await timeline_pages.told(self._db.read, [*nids], device_id)
+        own = await self._known_to_sender(user_id, device_id, events, told)
+        if told is None:
+            return LookedUp(nids, None, own)
+        # Of the children of state nothing is told.
+        state = {stored.nid for stored in events if stored.event.is_state}
+        return LookedUp(nids, told.parents - state, own)
 
     async def write(
         self,
@@ -131,12 +149,18 @@ class ClientEvents:
         """
         if not seen:
             return []
-        if looked_up is None or any(one.stored.nid not in looked_up.events for one in seen):
-            looked_up = await self.look_up(user_id, device_id, [one.stored for one in seen])
+        if looked_up is None or not _covers(looked_up, seen, bundled=bundled):
+            looked_up = await self.look_up(user_id, device_id, only_events(seen), bundled=bundled)
         own = looked_up.own
         bundles = await self._bundles.of(room, user_id, seen, looked_up.parents) if bundled else {}
         if not bundles:
-            return [await self._written(room, one, own, form, _NOTHING) for one in seen]
+            now = self._clock.now_ms()
+            return [
+                self._message(one, own, form, now)
+                if _is_simple(one.stored)
+                else await self._written(room, one, own, form, _NOTHING)
+                for one in seen
+            ]
         # Events inside of aggregations always name their room: that is how clients take them.
         inner = Form(room_id=True, event_format=form.event_format)
         told = [one.stored for bundle in bundles.values() for one in _inside(bundle)]
@@ -155,7 +179,11 @@ class ClientEvents:
         ]
 
     async def _known_to_sender(
-        self, user_id: str, device_id: str | None, events: Sequence[StoredEvent]
+        self,
+        user_id: str,
+        device_id: str | None,
+        events: Sequence[StoredEvent],
+        told: Told | None = None,
     ) -> dict[str, dict[str, str]]:
         """What ``unsigned`` tells the sender alone of an event, by event id."""
         known: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -164,10 +192,22 @@ class ClientEvents:
             for event_id, delay_id in (await self.delayed.delay_ids(user_id, [*own.values()])).items():
                 known[event_id][_DELAY_ID] = delay_id
         if own and device_id is not None:
-            txn_ids = await transaction_ids.of_events(self._db.read, device_id, [*own])
+            txn_ids = told.txn_ids if told is not None else None
+            if txn_ids is None:
+                txn_ids = await transaction_ids.of_events(self._db.read, device_id, [*own])
             for nid, txn_id in txn_ids.items():
-                known[own[nid]]["transaction_id"] = txn_id
+                if nid in own:
+                    known[own[nid]]["transaction_id"] = txn_id
         return known
+
+    def _message(self, one: SeenEvent, own: Mapping[str, Mapping[str, str]], form: Form, now: int) -> Encoded:
+        """``_written`` of a message of which nothing has to be looked up: of nearly all events."""
+        stored = one.stored
+        shared = self._shared_of(stored)
+        also = own.get(stored.event.event_id, _NOTHING)
+        if shared.sticks and (ttl_ms := self._sticky.ttl_ms(stored)) is not None:
+            also = {**also, _STICKY_TTL: ttl_ms}
+        return self._put_together(stored, shared, self._unsigned(stored, also, one.membership, now), form)
 
     async def _written(
         self,
@@ -179,7 +219,7 @@ class ClientEvents:
     ) -> Encoded:
         stored = one.stored
         shared = self._shared_of(stored)
-        unsigned: dict[str, Any] = {**own.get(stored.id, _NOTHING)}
+        unsigned: dict[str, Any] = {**own.get(stored.event.event_id, _NOTHING)}
         if shared.sticks and (ttl_ms := self._sticky.ttl_ms(stored)) is not None:
             unsigned[_STICKY_TTL] = ttl_ms
         if relations:
@@ -190,9 +230,15 @@ class ClientEvents:
             unsigned.update(await self._redaction(stored.redacted_by, form))
         return self._put_together(stored, shared, self._unsigned(stored, unsigned, one.membership), form)
 
-    def _unsigned(self, stored: StoredEvent, also: Mapping[str, Any], membership: str | None = None) -> bytes:
+    def _unsigned(
+        self,
+        stored: StoredEvent,
+        also: Mapping[str, Any],
+        membership: str | None = None,
+        now: int | None = None,
+    ) -> bytes:
         """``unsigned`` as JSON; most events have nothing in it but their age and the membership."""
-        age = max(0, self._clock.now_ms() - stored.event.origin_server_ts)
+        age = max(0, (self._clock.now_ms() if now is None else now) - stored.event.origin_server_ts)
         start = b'{"age":%d' % age
         if membership is not None:
             start += _MEMBERSHIPS.get(membership) or b',"membership":' + orjson.dumps(membership)
@@ -260,6 +306,18 @@ class ClientEvents:
             while self._shared_bytes > _MAX_BYTES:
                 self._shared_bytes -= len(self._shared.popitem(last=False)[1].start)
         return shared
+
+
+def _covers(looked_up: LookedUp, seen: Sequence[SeenEvent], *, bundled: bool) -> bool:
+    """Whether everything was looked up that writing these events takes."""
+    if bundled and looked_up.parents is None:
+        return False
+    return all(one.stored.nid in looked_up.events for one in seen)
+
+
+def _is_simple(stored: StoredEvent) -> bool:
+    """Whether ``unsigned`` says nothing of other events."""
+    return stored.key_nid is None and stored.redacted_by is None
 
 
 def _inside(bundle: Bundle) -> list[SeenEvent]:

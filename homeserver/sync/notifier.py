@@ -148,6 +148,8 @@ class Notifier:
         self.state_listeners: list[Callable[[NewEvents], None]] = []
         #: Called with users who may see something new of their own, before the waiters are woken.
         self.user_listeners: list[Callable[[Iterable[str]], None]] = []
+        #: The same for users whose account data changed.
+        self.account_data_listeners: list[Callable[[Iterable[str]], None]] = []
         #: Called with a room and the users whose memberships of it changed, before the waiters are woken.
         self.membership_listeners: list[Callable[[int, Iterable[str]], None]] = []
         #: Called whenever there is news of any kind for anybody; must return at once.
@@ -177,6 +179,12 @@ class Notifier:
         users = tuple(users)
         self._tell_of_memberships(room_nid, users)
         self.announce(pos, users=users)
+
+    def announce_account_data(self, pos: int, user_id: str) -> None:
+        """A user's account data changed, which is on disk."""
+        for listener in self.account_data_listeners:
+            listener((user_id,))
+        self.announce(pos, users=(user_id,))
 
     def _tell_of_memberships(self, room_nid: int, users: Collection[str]) -> None:
         if users:

@@ -44,10 +44,10 @@ class KnownRules:
     def __init__(self, rulesets: Rulesets, notifier: Notifier) -> None:
         self._rulesets = rulesets
         self._known: OrderedDict[str, Rules] = OrderedDict()
-        #: Users something of whom changed since their rules were read.
+        #: Users whose account data changed since their rules were read.
         self._stale: set[str] = set()
         self._reading: dict[str, object] = {}
-        notifier.user_listeners.append(self._changed)
+        notifier.account_data_listeners.append(self._changed)
 
     async def of(self, user_id: str) -> Rules:
         """A user's rules."""

@@ -21,7 +21,7 @@ from homeserver.rooms.announcement import NewEvents
 from homeserver.rooms.event_cache import EventCache
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.invite_permission import InvitePermissions
-from homeserver.rooms.newest import NewestPositions
+from homeserver.rooms.newest import NewestPositions, UserPositions
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.rooms import Rooms
 from homeserver.rooms.stripped_state import identifying_state
@@ -72,6 +72,7 @@ class Sync:
         typing: Typing,
         presence: Presence,
         to_device: ToDevice,
+        account_data_positions: UserPositions,
         push_rules: Rulesets,
         ignored: IgnoredUsers,
         invite_permissions: InvitePermissions,
@@ -92,6 +93,7 @@ class Sync:
         self._typing = typing
         self._presence = presence
         self._to_device = to_device
+        self._account_data_positions = account_data_positions
         self._push_rules = push_rules
         self._ignored = ignored
         self._invite_permissions = invite_permissions
@@ -106,7 +108,7 @@ class Sync:
             notifier.position, lambda nids: room_storage.last_positions(db.scan, nids)
         )
         notifier.listeners.append(self._note)
-        notifier.user_listeners += [ignored.forget, invite_permissions.forget]
+        notifier.account_data_listeners += [ignored.forget, invite_permissions.forget]
 
     async def wait_and_collect(self, request: SyncRequest) -> dict[str, Any]:
         """The response to a sync: at once when there is something, else when there is or time is over."""
@@ -161,7 +163,7 @@ class Sync:
         after = pos if request.since is None else request.since_sticky
         sticky, sticky_pos = self._sticky.news(rooms.joined, after, pos)
         now = SyncToken(pos, ephemeral, to_device_pos, sticky_pos)
-        own = await account_data.changed(self._db.read, request.user_id, request.since_pos, pos)
+        own = await self._own_account_data(request, pos)
         reading = await self._reading(request, now, rooms, own, sticky)
         sections = await self._rooms_of(reading, rooms)
         changed, left = await self._device_news(request, rooms, pos)
@@ -180,6 +182,12 @@ class Sync:
             response[name]["events"] for name in ("account_data", "presence", "to_device")
         )
         return response, has_news
+
+    async def _own_account_data(self, request: SyncRequest, pos: int) -> Sequence[AccountDatum]:
+        """What changed of the user's account data."""
+        if not self._account_data_positions.may_have_changed(request.user_id, request.since_pos):
+            return ()
+        return await account_data.changed(self._db.read, request.user_id, request.since_pos, pos)
 
     async def device_lists(self, user_id: str, since: int, upto: int) -> tuple[list[str], list[str]]:
         """Users whose devices changed between two positions, and those no room is shared with any more."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from homeserver.errors import invalid_param
+from homeserver.rooms.newest import UserPositions
 from homeserver.storage import account_data
 from homeserver.storage.account_data import GLOBAL
 from homeserver.storage.database import Database, Transaction
@@ -36,12 +37,20 @@ class Positions(Protocol):
 class AccountData:
     """The account data of local users.
 
-    ``announce(pos, user_id)`` is called after each change is stored at stream position ``pos``.
+    ``announce(pos, user_id)`` is called after each change is stored at stream position ``pos``,
+    which was noted in ``newest`` before.
     """
 
-    def __init__(self, db: Database, positions: Positions, announce: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        positions: Positions,
+        newest: UserPositions,
+        announce: Callable[[int, str], None],
+    ) -> None:
         self._db = db
         self._positions = positions
+        self._newest = newest
         self._announce = announce
 
     async def content(self, user_id: str, type_: str, room_id: str = GLOBAL) -> dict[str, Any] | None:
@@ -58,7 +67,7 @@ class AccountData:
         """
         _check_name(type_, "an account data type")
         text = orjson.dumps(content).decode()
-        pos = self._positions.next()
+        pos = self._next_position(user_id)
         await self._db.write(
             lambda tx: account_data.set_content(tx, user_id, room_id, type_, content_json=text, pos=pos)
         )
@@ -81,7 +90,7 @@ class AccountData:
         ``change`` runs inside the transaction, so that no concurrent change is lost; an
         exception it raises leaves everything as it was.
         """
-        pos = self._positions.next()
+        pos = self._next_position(user_id)
 
         async def store(tx: Transaction) -> None:
             text = await account_data.content(tx, user_id, room_id, type_)
@@ -90,6 +99,11 @@ class AccountData:
 
         await self._db.write(store)
         self._announce(pos, user_id)
+
+    def _next_position(self, user_id: str) -> int:
+        pos = self._positions.next()
+        self._newest.note(user_id, pos)
+        return pos
 
     async def tags(self, user_id: str, room_id: str) -> dict[str, Any]:
         """A room's tags: name to tag."""

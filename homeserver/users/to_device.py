@@ -8,7 +8,7 @@ Specification: client-server API, "Send-to-Device messaging"; server-server API,
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ from homeserver.clock import Clock
 from homeserver.errors import MatrixError, bad_json
 from homeserver.protocol.ids import is_user_id, server_name_of
 from homeserver.rooms.edus import News, RemoteEdus
+from homeserver.rooms.newest import UserPositions
 from homeserver.storage import devices as device_storage
 from homeserver.storage import to_device as storage
 from homeserver.storage import transaction_ids
@@ -33,6 +34,9 @@ _MAX_MESSAGE_BYTES = 65_536
 #: Messages to one server go in EDUs of about this size, and so many at most: none is too large to be taken.
 _EDU_BYTES = 60_000
 _MAX_PART = 500
+
+#: Devices for which nothing waits, that is known of.
+_REMEMBERED_DEVICES = 10_000
 
 #: User id to device id (or ``ALL_DEVICES``) to content.
 Messages = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -60,6 +64,10 @@ class ToDevice:
         self._news = news
         self._edus = edus
         self._server_name = server_name
+        #: When something was sent to each user's devices the last time.
+        self._newest = UserPositions(positions.last)
+        #: Devices for which nothing waited at or before a position.
+        self._nothing_upto: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     async def send(
         self, sender: str, device_id: str | None, type_: str, txn_id: str, messages: Messages
@@ -91,7 +99,7 @@ class ToDevice:
             for server, for_server in remote.items()
             for part in messages_in_parts(for_server, _EDU_BYTES)
         )
-        pos = self._positions.next()
+        pos = self._next_position(local)
 
         async def work(tx: Transaction) -> bool:
             if not await is_new(tx):
@@ -113,7 +121,7 @@ class ToDevice:
             return
         local = self._acceptable(content.get("messages"))
         now = self._clock.now_ms()
-        pos = self._positions.next()
+        pos = self._next_position(local)
 
         async def work(tx: Transaction) -> None:
             if await storage.note_received(tx, origin, message_id, now):
@@ -125,8 +133,21 @@ class ToDevice:
     async def waiting(
         self, user_id: str, device_id: str, upto: int, *, limit: int, after: int = 0
     ) -> list[tuple[int, str]]:
-        """``(pos, event JSON)`` of what waits for a device at a position, oldest first, from ``after`` on."""
-        return await storage.waiting(self._db.read, user_id, device_id, upto, limit, after=after)
+        """``(pos, event JSON)`` of what waits for a device at an announced position, oldest first.
+
+        From ``after`` on.  It is remembered that nothing waits, until something is sent.
+        """
+        device = (user_id, device_id)
+        known = self._nothing_upto.get(device)
+        if known is not None and not self._newest.may_have_changed(user_id, known):
+            return []
+        waiting = await storage.waiting(self._db.read, user_id, device_id, upto, limit, after=after)
+        if not waiting and after == 0:
+            self._nothing_upto[device] = upto
+            self._nothing_upto.move_to_end(device)
+            if len(self._nothing_upto) > _REMEMBERED_DEVICES:
+                self._nothing_upto.popitem(last=False)
+        return waiting
 
     async def waiting_after(
         self, user_id: str, device_id: str, after: int, upto: int, *, limit: int
@@ -156,6 +177,13 @@ class ToDevice:
         """Forget which messages of other servers came long ago.  To be called now and then."""
         before_ms = self._clock.now_ms() - _RECEIVED_KEPT_MS
         await self._db.write(lambda tx: storage.forget_received(tx, before_ms))
+
+    def _next_position(self, local: Messages) -> int:
+        """Where messages are about to be stored for some local users, who are looked at again."""
+        pos = self._positions.next()
+        for user_id in local:
+            self._newest.note(user_id, pos)
+        return pos
 
     def _by_server(self, messages: Messages) -> tuple[Messages, dict[str, dict[str, Any]]]:
         local: dict[str, Mapping[str, Mapping[str, Any]]] = {}

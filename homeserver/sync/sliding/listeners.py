@@ -45,7 +45,7 @@ class Listeners:
         self._clock = clock
         self._known: OrderedDict[str, _Kept] = OrderedDict()
         notifier.listeners.append(self._note)
-        notifier.user_listeners.append(self._look_again)
+        notifier.account_data_listeners.append(self._look_again)
 
     @contextlib.contextmanager
     def listening(self, user_id: str) -> Iterator[Listened]:

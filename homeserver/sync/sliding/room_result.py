@@ -84,9 +84,11 @@ class RoomResults:
             return await self._turned_down(reading)
         return await self._from_inside(reading, joined_since)
 
-    async def look_up(self, user_id: str, device_id: str | None, newest: Sequence[StoredEvent]) -> LookedUp:
+    async def look_up(
+        self, user_id: str, device_id: str | None, newest: Sequence[StoredEvent], *, bundled: bool
+    ) -> LookedUp:
         """What telling any of these events takes, whatever rooms they are of."""
-        return await self._client_events.look_up(user_id, device_id, newest)
+        return await self._client_events.look_up(user_id, device_id, newest, bundled=bundled)
 
     async def _from_outside(self, reading: RoomReading) -> tuple[dict[str, Any], SentRoom]:
         """An invite or a knock: what the room's servers tell of it."""

@@ -209,7 +209,10 @@ class SlidingSync:
             for room, config, known in rooms
             for stored in room.recent_between(known.upto if known else 0, upto, config.timeline_limit)
         ]
-        looked_up = await self._results.look_up(begun.request.user_id, begun.request.device_id, newest)
+        # Whoever knows a room is nearly always told its children one by one.
+        any_new = any(known is None for _, _, known in rooms)
+        request = begun.request
+        looked_up = await self._results.look_up(request.user_id, request.device_id, newest, bundled=any_new)
         return [begun.room(room, config, known, looked_up) for room, config, known in rooms]
 
     async def _extend(self, begun: _Begun, reading: SlidingReading) -> tuple[dict[str, Any], bool]:

@@ -84,7 +84,7 @@ class UserRoomList:
         self._upto = 0
         self._account_data_upto = 0
         self._lock = asyncio.Lock()
-        #: Whether something of the user's own may have changed since it was read.
+        #: Whether the user's account data may have changed since it was read.
         self.own_news = True
 
     async def bring_up_to(self, now: int, memberships: UserRooms) -> None:
