@@ -27,5 +27,5 @@ TARGETS: dict[str, float] = {
     "memory_idle": 2,
     "memory_after": 2,
     "disk_message": 2.5,
-    "disk_membership": 100,
+    "disk_membership_state": 100,
 }

@@ -13,6 +13,19 @@ import asyncpg  # type: ignore[import-untyped]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
+#: The tables that say which event is which room's state, now and at any event.
+STATE_TABLES = {
+    "inglenook": ("state_keys", "state_log", "state_checkpoints", "state_overlays", "current_state"),
+    "synapse": (
+        "state_groups",
+        "state_groups_state",
+        "state_group_edges",
+        "event_to_state_groups",
+        "current_state_events",
+        "current_state_delta_stream",
+    ),
+}
+
 
 def tree(pid: int) -> list[int]:
     """A process and all its descendants."""
@@ -69,9 +82,33 @@ async def database_bytes(url: str) -> int:
     """What a database takes: SQLite's pages in use, what is in the WAL among them; ``pg_database_size``."""
     if not url.startswith("postgres"):
         return _sqlite_bytes(Path(url))
+    return await _postgres_bytes(url, "SELECT pg_database_size(current_database())")
+
+
+async def state_bytes(url: str, software: str) -> int:
+    """What of it a server's tables of state take, with their indexes.
+
+    On SQLite what is used of their pages, as the pages that are full by a hair would be counted
+    wholly or not at all otherwise; on PostgreSQL their files (``pg_total_relation_size``).
+    """
+    tables = STATE_TABLES[software]
+    names = ", ".join(f"'{table}'" for table in tables)
+    if url.startswith("postgres"):
+        return await _postgres_bytes(
+            url, f"SELECT SUM(pg_total_relation_size(name::regclass)) FROM unnest(ARRAY[{names}]) AS name"
+        )
+    with closing(sqlite3.connect(f"file:{url}?mode=ro", uri=True)) as connection:
+        used = connection.execute(
+            f"""SELECT SUM(pgsize - unused) FROM dbstat WHERE aggregate = TRUE
+                AND name IN (SELECT name FROM sqlite_schema WHERE tbl_name IN ({names}))"""
+        )
+        return int(used.fetchone()[0])
+
+
+async def _postgres_bytes(url: str, query: str) -> int:
     connection = await asyncpg.connect(url)
     try:
-        return int(await connection.fetchval("SELECT pg_database_size(current_database())"))
+        return int(await connection.fetchval(query))
     finally:
         await connection.close()
 

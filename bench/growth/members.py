@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 
 from bench.generator.connection import Unexpected
 from bench.generator.meter import Meter
@@ -16,7 +17,9 @@ from bench.scenarios.scenario import Sample
 from homeserver.protocol.events import Event
 from tests.resident import BigRoom
 
-_TOPIC = "m.room.topic"
+_TOPIC, _MEMBER = "m.room.topic", "m.room.member"
+#: So many people on each side of a fork, those who have been in the room for longest.
+_ON_A_SIDE = 20
 
 
 class Members:
@@ -52,7 +55,7 @@ class Members:
         )
 
     async def _resolved(self, peer: Peer, room: BigRoom, speaker: Person, count: int, meter: Meter) -> Sample:
-        """Two topics set at the same time by two people, and a message that has seen both."""
+        """Two branches, each with a topic and new names of members, and a message that has seen both."""
         times = []
         for _ in range(count):
             transaction = peer.transaction(self._fork(peer, room))
@@ -64,19 +67,31 @@ class Members:
         return Sample(count, times)
 
     def _fork(self, peer: Peer, room: BigRoom) -> list[Event]:
-        one, other = (
-            peer.sealed(room, room.draft(sender, _TOPIC, {"topic": f"Topic {next(self._numbers)}"}, ""))
-            for sender in peer.senders(room, 2)
-        )
-        for event in (one, other):
-            room.add(event)
-        (sender,) = peer.senders(room, 1)
+        base = [event.event_id for event in room.newest]
+        people = peer.senders(room, 2 * _ON_A_SIDE)
+        sides = [self._side(peer, room, base, people[index::2]) for index in range(2)]
         content = {"msgtype": "m.text", "body": f"Both, {next(self._numbers)}"}
-        draft = room.draft(sender, "m.room.message", content, None)
-        draft["prev_events"] = [one.event_id, other.event_id]
+        draft = room.draft(people[0], "m.room.message", content, None)
+        draft["prev_events"] = [side[-1].event_id for side in sides]
         merge = peer.sealed(room, draft)
         room.add(merge)
-        return [one, other, merge]
+        return [*sides[0], *sides[1], merge]
+
+    def _side(self, peer: Peer, room: BigRoom, base: Sequence[str], people: Sequence[str]) -> list[Event]:
+        """One branch: the first one's topic, and everybody's new name."""
+        drafts = [room.draft(people[0], _TOPIC, {"topic": f"Topic {next(self._numbers)}"}, "")]
+        for person in people:
+            name = {"membership": "join", "displayname": f"Name {next(self._numbers)}"}
+            drafts.append(room.draft(person, _MEMBER, name, person))
+        events: list[Event] = []
+        prev = base
+        for draft in drafts:
+            draft["prev_events"] = prev
+            events.append(peer.sealed(room, draft))
+            prev = [events[-1].event_id]
+        for event in events:
+            room.add(event)
+        return events
 
 
 async def _joined(peer: Peer, room: BigRoom, speaker: Person, listener: Person, meter: Meter) -> Sample:

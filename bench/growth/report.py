@@ -19,20 +19,26 @@ _COLOURS = ("#1f77b4", "#d62728", "#2e7d32", "#c77700", "#7b4fa3", "#555555")
 
 
 def steepness(costs: Sequence[Cost]) -> float:
-    """How many times the first point's processor time the dearest point takes."""
-    return max(cost.cpu_ms for cost in costs) / costs[0].cpu_ms
+    """How many times the first point's processor time the dearest point takes.
+
+    By the least of each point's rounds: whatever else the machine does only adds to it.
+    """
+    return max(cost.least_cpu_ms for cost in costs) / costs[0].least_cpu_ms
 
 
 def verdict(operation: str, costs: Sequence[Cost]) -> str:
     """Whether an operation that shall be flat is; empty for the others."""
     if operation not in FLAT_OPERATIONS or len(costs) < 2:
         return ""
-    return "flat" if steepness(costs) <= FLAT else "grows"
+    return "FLAT" if steepness(costs) <= FLAT else "NOT FLAT"
 
 
 def table(curve: Curve) -> Table:
     """Processor time and latency of every operation at every point."""
-    drawn = Table(title=f"Growth with {curve.axis.title}: processor time (latency), ms", title_justify="left")
+    drawn = Table(
+        title=f"Growth with {curve.axis.title}: processor time, least – most (latency), ms",
+        title_justify="left",
+    )
     drawn.add_column("operation")
     drawn.add_column("server")
     points = [cost.point for costs in curve.costs.values() for cost in costs["inglenook"]]
@@ -41,11 +47,20 @@ def table(curve: Curve) -> Table:
     drawn.add_column(f"dearest / first (flat: {FLAT})", justify="right")
     for operation, of_software in curve.costs.items():
         for software, costs in of_software.items():
-            cells = [f"{cost.cpu_ms:.2f} ({cost.latency_ms:.1f})" for cost in costs]
+            cells = [_cell(cost) for cost in costs]
             cells += [""] * (len(set(points)) - len(costs))
             said = f"{steepness(costs):.2f} {verdict(operation, costs)}"
             drawn.add_row(OPERATIONS[operation], software, *cells, said)
     return drawn
+
+
+def _cell(cost: Cost) -> str:
+    spread = f"{_figures(cost.least_cpu_ms)} – {_figures(cost.most_cpu_ms)}"
+    return f"{_figures(cost.cpu_ms)}, {spread} ({_figures(cost.latency_ms)})"
+
+
+def _figures(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def waiting_lines(curve: Curve) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.generator.process import Generator, generators
-from bench.generator.usage import memory_bytes, tree
+from bench.generator.usage import cpu_seconds, memory_bytes, tree
 from bench.growth.axes import Axis
 from bench.growth.fill import Filling
 from bench.growth.services import registration
@@ -17,18 +18,27 @@ from bench.scenarios.scenario import Round
 from bench.servers import running
 from tests.processes import Server
 
-#: Rounds at a point, of which the median counts, and operations in a round.
-_ROUNDS = 3
+#: Rounds at a point, and operations in a round.
+_ROUNDS = 5
 _COUNTS = {"send": 40, "state": 20, "sync": 15, "join": 8, "page": 10, "resolution": 5, "delivery": 3}
+
+
+#: A server that uses less of a core than this is at rest; how long that is waited for, in seconds.
+_QUIET, _PATIENCE = 0.05, 180.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one operation at one point: latency and the server's processor time, in milliseconds."""
+    """Of one operation at one point: latency and the server's processor time, in milliseconds.
+
+    Both are medians of the rounds; of processor time the least and the most too.
+    """
 
     point: int
     latency_ms: float
     cpu_ms: float
+    least_cpu_ms: float
+    most_cpu_ms: float
 
 
 @dataclass
@@ -82,6 +92,9 @@ def _points(
                 events[server.software] = point
             if axis.key == "waiting":
                 _let_wait(generator, curve.waiting.setdefault(server.software, []))
+        for server, _ in taking_part:
+            tell(f"{axis.title}: {server.software} comes to rest at {point:,}")
+            _until_quiet(server.pid)
         for operation in axis.operations:
             tell(f"{axis.title}: {operation} at {point:,}")
             _operation(operation, point, [generator for _, generator in taking_part], curve)
@@ -94,11 +107,9 @@ def _operation(operation: str, point: int, started: Sequence[Generator], curve: 
             one = generator.do("measure", operation, _COUNTS.get(operation, 1))
             rounds[generator.site.software].append(one)
     for software, measured in rounds.items():
-        cost = Cost(
-            point,
-            1000 * median([percentile(one.latencies, 50) for one in measured]),
-            1000 * median([one.server_cpu / one.count for one in measured]),
-        )
+        cpu_ms = [1000 * one.server_cpu / one.count for one in measured]
+        latency_ms = [1000 * percentile(one.latencies, 50) for one in measured]
+        cost = Cost(point, median(latency_ms), median(cpu_ms), min(cpu_ms), max(cpu_ms))
         curve.costs.setdefault(operation, {}).setdefault(software, []).append(cost)
 
 
@@ -112,6 +123,18 @@ def _fill(server: Server, generator: Generator, room: str, speaker: str, count: 
     Filling(generator.site.database_url, server.server_name, key_file, room, speaker, count).in_process()
     server.start()
     generator.moved(server.pid)
+
+
+def _until_quiet(pid: int) -> None:
+    """Wait until a server is at rest: what making a point left to do is no part of what is measured."""
+    deadline = time.monotonic() + _PATIENCE
+    before = cpu_seconds(tree(pid))
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = cpu_seconds(tree(pid))
+        if now - before < _QUIET:
+            return
+        before = now
 
 
 def _let_wait(generator: Generator, waiting: list[tuple[int, int]]) -> None:

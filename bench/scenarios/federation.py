@@ -12,8 +12,17 @@ from bench.generator.meter import Meter
 from bench.generator.peer import PDUS_EACH, running_peer
 from bench.generator.person import Person
 from bench.generator.prepared import Prepared
-from bench.generator.usage import database_bytes
-from bench.scenarios.scenario import OneRound, Sample, Scenario, growth, latency, later, throughput
+from bench.generator.usage import database_bytes, state_bytes
+from bench.scenarios.scenario import (
+    OneRound,
+    Sample,
+    Scenario,
+    growth,
+    latency,
+    later,
+    state_growth,
+    throughput,
+)
 from bench.scenarios.size import Size
 from tests.processes import Authority
 from tests.resident import Resident
@@ -108,12 +117,15 @@ async def join_a_big_room(prepared: Prepared, size: Size) -> OneRound:
 
 async def membership_in_a_big_room(prepared: Prepared, size: Size) -> OneRound:
     """People of this server join, and leave again, a room with all the members of another."""
+    site = prepared.site
     big = await _joined(prepared, _resident(prepared), size.members, None)
     people = await prepared.people(4)
     turns = itertools.cycle(people)
+    state_before, changes = await state_bytes(site.database_url, site.software), 0
 
     async def one_round(meter: Meter) -> Sample:
-        before, times = await database_bytes(prepared.site.database_url), []
+        nonlocal changes
+        before, times = await database_bytes(site.database_url), []
         with meter:
             for _ in range(size.membership_changes // 2):
                 person = next(turns)
@@ -124,8 +136,10 @@ async def membership_in_a_big_room(prepared: Prepared, size: Size) -> OneRound:
         known = await big.member.members(big.room_id)
         if len(known) != size.members + 1:
             raise Unexpected(f"{len(known)} members of {size.members + 1} after all who came have left")
-        grown = await database_bytes(prepared.site.database_url) - before
-        return Sample(len(times), times, grown=grown)
+        grown = await database_bytes(site.database_url) - before
+        changes += len(times)
+        of_state = (await state_bytes(site.database_url, site.software) - state_before) / changes
+        return Sample(len(times), times, grown=grown, state_growth=of_state)
 
     return one_round
 
@@ -153,6 +167,7 @@ SCENARIOS = [
         (
             latency("membership", "Join or leave a room of {members}", 50),
             growth("disk_membership", "Database growth, for each membership change in it"),
+            state_growth("disk_membership_state", "    of which for its state"),
         ),
         most_rounds=3,
     ),

@@ -24,6 +24,8 @@ class Sample:
     later: Sequence[float] = ()
     #: By how many bytes the database grew.
     grown: int | None = None
+    #: By how many bytes the tables of state have grown, for each operation of all rounds so far.
+    state_growth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Round:
     latencies: Sequence[float] = ()
     later: Sequence[float] = ()
     grown: int | None = None
+    state_growth: float | None = None
 
     @property
     def generator_share(self) -> float:
@@ -92,6 +95,11 @@ def growth(key: str, title: str) -> Reading:
     return Reading(key, title, "bytes", lambda one: (one.grown or 0) / one.count)
 
 
+def state_growth(key: str, title: str) -> Reading:
+    """The part of it that says what the rooms' state is, since the first round, as it grows by leaps."""
+    return Reading(key, title, "bytes", lambda one: one.state_growth or 0)
+
+
 def as_round(sample: Sample, meter: Meter) -> Round:
     """What the two say together."""
     return Round(
@@ -103,4 +111,5 @@ def as_round(sample: Sample, meter: Meter) -> Round:
         latencies=sample.latencies,
         later=sample.later,
         grown=sample.grown,
+        state_growth=sample.state_growth,
     )

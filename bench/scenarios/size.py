@@ -74,7 +74,7 @@ QUICK = Size(
     announcements=3,
     pdus=100,
     members=300,
-    membership_changes=20,
+    membership_changes=50,
     settling=2.0,
 )
 

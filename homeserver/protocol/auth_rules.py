@@ -86,6 +86,17 @@ def auth_types_of(rules: RoomVersion, event: Event) -> list[StateKey]:
     )
 
 
+#: Types that ``auth_types_for`` names: an accepted event cites no others.
+CITED_TYPES = frozenset(
+    {
+        "m.room.create",
+        "m.room.power_levels",
+        "m.room.member",
+        "m.room.join_rules",
+        "m.room.third_party_invite",
+    }
+)
+
 #: Types of which the rules read more than who sends them.
 _READ_FURTHER = frozenset(
     {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from homeserver.protocol.auth_rules import auth_types_of
+from homeserver.protocol.auth_rules import CITED_TYPES, auth_types_of
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.room_versions import StateResolution
 from homeserver.protocol.state_res import resolve_conflicts
@@ -36,6 +36,18 @@ _POWER_LEVELS = "m.room.power_levels"
 Page: TypeAlias = tuple[list[int], int]
 
 
+class Unconflicted(Protocol):
+    """Tells which events all states have, apart from those that come from a difference."""
+
+    async def newest(self, below: int) -> Page:
+        """The newest of them below a number, or as many as are worth reading together."""
+        ...
+
+    async def among(self, nids: Collection[int]) -> Collection[int]:
+        """Those of the events that are among them."""
+        ...
+
+
 class RoomState(Protocol):
     """Tells a state of a room and how others differ from it (``StateStore``: from the current one)."""
 
@@ -49,6 +61,10 @@ class RoomState(Protocol):
 
     async def newest_of_current(self, room: Room, below: int, limit: int) -> list[tuple[int, int]]:
         """Of its events below a number the greatest, descending: ``(key_nid, event_nid)``."""
+        ...
+
+    async def those_of_current(self, room: Room, nids: Collection[int]) -> list[tuple[int, int]]:
+        """Those of the events that are in it: ``(key_nid, event_nid)``."""
         ...
 
 
@@ -98,15 +114,11 @@ class Resolution:
             for difference in differences
         ]
         agreed = {key: sides[0][key] for key in touched if len({side[key] for side in sides}) == 1}
-        conflicted_sides = [
-            {nid for key, nid in side.items() if key not in agreed and nid != NO_EVENT} for side in sides
-        ]
         result = dict(agreed)
         if len(agreed) < len(touched):
             conflicted_keys = {key for key in touched if key not in agreed}
-            resolved = await self._resolve_conflicted(
-                room, agreed, conflicted_keys, conflicted_sides, unsaved
-            )
+            conflicts = [{key: side[key] for key in conflicted_keys} for side in sides]
+            resolved = await self._resolve_conflicted(room, agreed, conflicts, unsaved)
             result.update({key: resolved.get(key, NO_EVENT) for key in conflicted_keys})
             result.update({key: nid for key, nid in resolved.items() if key not in result})
         before = current | await self._states.values_at_current(room, [k for k in result if k not in current])
@@ -116,24 +128,21 @@ class Resolution:
         self,
         room: Room,
         agreed: Mapping[int, int],
-        conflicted_keys: Collection[int],
-        sides: Sequence[set[int]],
+        conflicts: Sequence[Mapping[int, int]],
         unsaved: Mapping[int, StoredEvent],
     ) -> Difference:
-        differing = {*agreed, *conflicted_keys}
-        size = _FIRST_PAGE
-
-        async def newest_unconflicted(below: int) -> Page:
-            nonlocal size
-            page = await self._states.newest_of_current(room, below, size)
-            nids = [nid for key, nid in page if key not in differing]
-            is_all = len(page) < size
-            size = min(2 * size, _PAGE)
-            return nids, 0 if is_all else page[-1][1]
-
+        """``conflicts`` are the values of the keys in conflict, on each side."""
+        conflicted_keys = conflicts[0].keys()
+        sides = [{nid for nid in conflict.values() if nid != NO_EVENT} for conflict in conflicts]
+        names = await self._keys.names(list(conflicted_keys))
+        uncited = {key for key, (type_, _) in names.items() if type_ not in CITED_TYPES}
         links = _AuthLinks(self._db, unsaved)
         difference = await auth_difference(
-            links, sides, [nid for nid in agreed.values() if nid != NO_EVENT], newest_unconflicted
+            links,
+            sides,
+            [nid for nid in agreed.values() if nid != NO_EVENT],
+            _Unconflicted(self._states, room, {*agreed, *conflicted_keys}),
+            {conflict[key] for conflict in conflicts for key in uncited},
         )
         conflicted = set().union(*sides)
         subgraph: set[int] = set()
@@ -207,6 +216,28 @@ def _keys_asked_for(room: Room, event: Event) -> set[StateKey]:
     return keys
 
 
+class _Unconflicted:
+    """The events of a room's current state but for the keys that differ somewhere."""
+
+    def __init__(self, states: RoomState, room: Room, differing: Collection[int]) -> None:
+        self._states = states
+        self._room = room
+        self._differing = differing
+        self._size = _FIRST_PAGE
+
+    async def newest(self, below: int) -> Page:
+        page = await self._states.newest_of_current(self._room, below, self._size)
+        is_all = len(page) < self._size
+        self._size = min(2 * self._size, _PAGE)
+        return self._but_differing(page), 0 if is_all else page[-1][1]
+
+    async def among(self, nids: Collection[int]) -> list[int]:
+        return self._but_differing(await self._states.those_of_current(self._room, nids))
+
+    def _but_differing(self, entries: Iterable[tuple[int, int]]) -> list[int]:
+        return [nid for key, nid in entries if key not in self._differing]
+
+
 class _AuthLinks:
     """The edges of the auth graph, read in batches and kept for one resolution."""
 
@@ -252,9 +283,10 @@ class _Frontier:
         after = self._masks[nid] = (before or 0) | mask
         self.open += self._is_open(after) - self._is_open(before or 0)
 
-    def add_to_all(self, nid: int) -> None:
-        """An event is in the chains of all states."""
-        self.add(nid, self._everybody)
+    def add_to_all(self, nids: Iterable[int]) -> None:
+        """Events are in the chains of all states."""
+        for nid in nids:
+            self.add(nid, self._everybody)
 
     def take(self) -> tuple[int, int, bool]:
         """The next event, its mask, and whether it is in some of the chains only."""
@@ -262,6 +294,15 @@ class _Frontier:
         mask = self._masks[nid]
         self.open -= self._is_open(mask)
         return nid, mask, self._is_open(mask)
+
+    @property
+    def next_is_open(self) -> bool:
+        """Whether it is in some of the chains only, as far as is known."""
+        return self._is_open(self._masks[self.next])
+
+    def all_open(self) -> set[int]:
+        """Of the events to be walked from those that are in some of the chains only."""
+        return {-nid for nid in self._pending if self._is_open(self._masks[-nid])}
 
     def ahead(self, count: int) -> list[int]:
         """Up to ``count`` of the events that come next, as far as the walk has to go as it looks now."""
@@ -276,29 +317,35 @@ class _Frontier:
 async def auth_difference(
     links: _AuthLinks,
     sides: Sequence[set[int]],
-    unconflicted: Iterable[int],
-    more_unconflicted: Callable[[int], Awaitable[Page]],
+    agreed: Iterable[int],
+    unconflicted: Unconflicted,
+    uncited: Collection[int] = (),
 ) -> set[int]:
     """Events that are in the full auth chain of some of the states and not of all.
 
-    ``sides`` are the conflicted events of each state.  ``unconflicted`` are events of all states,
-    ``more_unconflicted(below)`` others, the newest first, as far down as they turn out to matter.
+    ``sides`` are the conflicted events of each state, ``uncited`` those of them that are of no type
+    that an event may cite.  ``agreed`` and what ``unconflicted`` tells are events of all states.
     As in ``protocol/state_res.py`` a state's own events are in its full auth chain.
 
     The walk ends when all that is left is in every chain, so it costs what the difference
-    costs, not what the room does.
+    costs, not what the room does.  An event that is in some chains only may still be in that of
+    unconflicted state that is newer than it: but mostly it is unconflicted state itself (who is a
+    member, the levels), which is asked first, and nothing can have cited a topic.
     """
     frontier = _Frontier(sides)
-    for nid in unconflicted:
-        frontier.add_to_all(nid)
+    frontier.add_to_all(agreed)
     complete_to = 1 << 62
     found: set[int] = set()
+    asked = set(uncited)
     known: dict[int, tuple[int, ...]] = {}
     while frontier.open:
-        while complete_to > frontier.next:
-            page, complete_to = await more_unconflicted(complete_to)
-            for nid in page:
-                frontier.add_to_all(nid)
+        while complete_to > frontier.next and frontier.next_is_open and frontier.next not in uncited:
+            if unknown := frontier.all_open() - asked:
+                asked |= unknown
+                frontier.add_to_all(await unconflicted.among(unknown))
+            else:
+                page, complete_to = await unconflicted.newest(complete_to)
+                frontier.add_to_all(page)
         if frontier.next not in known:
             known |= await links.of(frontier.ahead(_LINKS))
         nid, mask, is_open = frontier.take()

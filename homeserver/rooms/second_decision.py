@@ -58,6 +58,9 @@ class BaseState:
         end = bisect.bisect_left(self._nids, below)
         return [(self._keys[nid], nid) for nid in reversed(self._nids[max(0, end - limit) : end])]
 
+    async def those_of_current(self, room: Room, nids: Collection[int]) -> list[tuple[int, int]]:
+        return [(self._keys[nid], nid) for nid in nids if nid in self._keys]
+
 
 class _State(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A state of the room, and the reference it is stored under."""

@@ -205,6 +205,11 @@ class StateStore:
         await room.settle()
         return await state.newest_of_current(self._db.scan, room.nid, below, limit)
 
+    async def those_of_current(self, room: Room, nids: Collection[int]) -> list[tuple[int, int]]:
+        """Those of the events that are in the current state: ``(key_nid, event_nid)``."""
+        await room.settle()
+        return await state.those_of_current(self._db.scan, room.nid, list(nids))
+
     async def _version(self, room: Room, ver: int) -> dict[int, int]:
         epoch = await self._epoch_of(room, ver)
         if epoch == room.epoch and ver >= room.checkpoint_ver:

@@ -124,6 +124,14 @@ async def newest_of_current(r: Reader, room_nid: int, below: int, limit: int) ->
     return [(row[0], row[1]) for row in rows]
 
 
+async def those_of_current(r: Reader, room_nid: int, nids: Sequence[int]) -> list[tuple[int, int]]:
+    """``(key_nid, event_nid)`` of those of the events that are in the current state."""
+    rows = await r.fetch_in(
+        "SELECT key_nid, event_nid FROM current_state WHERE event_nid IN $1 AND room_nid = $2", nids, room_nid
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def set_current(tx: Transaction, room_nid: int, entries: Sequence[CurrentEntry]) -> None:
     """Change the current state."""
     gone = [(room_nid, entry.key_nid) for entry in entries if entry.event_nid == NO_EVENT]

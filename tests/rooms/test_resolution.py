@@ -63,14 +63,20 @@ async def test_the_auth_difference_is_that_of_the_definition(links: Links, data:
     at_once = data.draw(st.integers(1, 4))
     told = data.draw(st.sets(nids)) & unconflicted
 
-    async def more(below: int) -> Page:
-        left = sorted((nid for nid in unconflicted if nid < below), reverse=True)
-        page = left[:at_once]
-        return [nid for nid in page if nid not in told], page[-1] if len(page) == at_once else 0
+    class Unconflicted:
+        async def newest(self, below: int) -> Page:
+            left = sorted((nid for nid in unconflicted if nid < below), reverse=True)
+            page = left[:at_once]
+            return [nid for nid in page if nid not in told], page[-1] if len(page) == at_once else 0
 
+        async def among(self, nids: Collection[int]) -> set[int]:
+            return unconflicted.intersection(nids) - told
+
+    cited = {nid for auth in links.auth.values() for nid in auth}
+    uncited = data.draw(st.sets(nids)) - cited
     chains = [side | unconflicted | links.chain(side | unconflicted) for side in sides]
     expected = set[int]().union(*chains) - chains[0].intersection(*chains)
-    assert await auth_difference(links, sides, told, more) == expected  # type: ignore[arg-type]
+    assert await auth_difference(links, sides, told, Unconflicted(), uncited) == expected  # type: ignore[arg-type]
 
 
 @settings(max_examples=200, deadline=None)
@@ -81,17 +87,40 @@ async def test_the_events_between_are_those_of_the_definition(links: Links, data
     assert await events_between(links, ends) == ends | (links.chain(ends) & below)  # type: ignore[arg-type]
 
 
-async def test_the_walk_does_not_look_at_state_older_than_what_differs() -> None:
-    links = Links({nid: (1,) if nid > 1 else () for nid in range(1, 2000)})
-    asked = []
+class ManyMembers:
+    """State of so many events, all of which cite the first one."""
 
-    async def more(below: int) -> Page:
-        asked.append(below)
-        top = min(below, 1990) - 1
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.pages = 0
+
+    async def newest(self, below: int) -> Page:
+        self.pages += 1
+        top = min(below, self.count) - 1
         return list(range(top, top - 10, -1)), top - 9
 
-    assert await auth_difference(links, [{1995}, {1996}], [], more) == {1995, 1996}  # type: ignore[arg-type]
-    assert len(asked) == 1
+    async def among(self, nids: Collection[int]) -> set[int]:
+        return {nid for nid in nids if nid < self.count}
+
+
+@pytest.mark.parametrize("cited", [1, 700])
+async def test_the_walk_does_not_look_at_state_older_than_what_differs(cited: int) -> None:
+    """Not even where what differs cites a member who has been there for long."""
+    links = Links({nid: (1,) if nid > 1 else () for nid in range(1, 1995)} | {1995: (cited,), 1996: (1,)})
+    members = ManyMembers(1990)
+
+    assert await auth_difference(links, [{1995}, {1996}], [], members) == {1995, 1996}  # type: ignore[arg-type]
+    assert members.pages == 1
+
+
+async def test_an_old_event_that_nothing_can_cite_needs_no_look_at_newer_state() -> None:
+    links = Links({nid: (1,) if nid > 1 else () for nid in range(1, 2000)})
+    members = ManyMembers(1990)
+    old_topic, new_topic = 5, 1995
+
+    sides = [{old_topic}, {new_topic}]
+    assert await auth_difference(links, sides, [], members, {5, 1995}) == {5, 1995}  # type: ignore[arg-type]
+    assert members.pages == 0
 
 
 # --- received events --------------------------------------------------------------------------

@@ -76,3 +76,42 @@ async def test_a_fork_in_a_room_of_50000_members_reads_few_of_them(
     assert cost.reads <= MOST_READS
     assert cost.rows <= MOST_ROWS
     await world.background.close()
+
+
+async def fork_of_two(world: World, room: WorldRoom, members: list[str]) -> None:
+    """Members rename themselves on two branches, one of which names the room too; and they meet."""
+    base = await room.send(members[0], "base")
+    ends = []
+    for side in range(2):
+        end = base
+        for member in members[side::2]:
+            profile = {"membership": "join", "displayname": f"{side}"}
+            end = await room.append_after([end], Draft(member, "m.room.member", profile, state_key=member))
+        ends.append(end)
+    name = Draft(members[0], "m.room.name", {"name": "On one side only"}, state_key="")
+    await room.append_after([ends[0]], name)
+    await room.send(members[1], "met")
+
+
+async def test_a_fork_of_old_members_costs_what_differs_and_not_all_who_came_after_them(
+    database: Database,
+) -> None:
+    counting = Counting(database)
+    world = await World.open(counting)  # type: ignore[arg-type]
+    rows = []
+    for newcomers in (60, 200):
+        room = await world.public_room(world.user("alice"), version="11")
+        await room.set_state(world.user("alice"), "m.room.name", {"name": "Long ago"})
+        members = [world.user("alice"), *(world.user(f"old{number}") for number in range(5))]
+        for member in [*members[1:], *(world.user(f"new{number}") for number in range(newcomers))]:
+            await room.join(member)
+        again = await World.open(counting)  # type: ignore[arg-type]
+        there = WorldRoom(again, room.room_id)
+        await again.rooms.get(room.room_id)
+        before = counting.rows
+        await fork_of_two(again, there, members)
+        rows.append(counting.rows - before)
+        await again.background.close()
+    few, many = rows
+    assert many <= few + 20
+    await world.background.close()
