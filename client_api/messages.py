@@ -5,7 +5,6 @@ Specification: client-server API, "Getting events for a room".
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +23,11 @@ from homeserver.storage.rooms import MEMBERSHIPS
 from homeserver.storage.timeline_pages import Told
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken
+from homeserver.turns import each_in_turns
 from homeserver.web import Request
 
 _DEFAULT_LIMIT = 10
 _MAX_LIMIT = 1000
-#: Members that are written in one go before others get their turn.
-_MEMBERS_AT_ONCE = 500
 
 _FORM = Form()
 
@@ -123,7 +121,7 @@ class MessagesApi:
     async def state(self, request: Request) -> Reply:
         """``GET /rooms/{roomId}/state``."""
         stored = await self._history.state(await self._view(request))
-        return Json(orjson.dumps(self._client_events.write_state(stored, _FORM)))
+        return Json(orjson.dumps(await self._client_events.write_much_state(stored, _FORM)))
 
     async def state_event(self, request: Request) -> Reply:
         """``GET /rooms/{roomId}/state/{eventType}/{stateKey}``, or without the state key."""
@@ -146,11 +144,7 @@ class MessagesApi:
             return membership == only or (bool(without) and membership != without)
 
         members = await self._history.members(view, _position(request, "at"), wanted)
-        chunk: list[Encoded] = []
-        for start in range(0, len(members), _MEMBERS_AT_ONCE):
-            chunk += self._client_events.write_state(members[start : start + _MEMBERS_AT_ONCE], _FORM)
-            await asyncio.sleep(0)
-        return {"chunk": chunk}
+        return {"chunk": await self._client_events.write_much_state(members, _FORM)}
 
     async def joined_members(self, request: Request) -> Reply:
         """``GET /rooms/{roomId}/joined_members``."""
@@ -158,7 +152,7 @@ class MessagesApi:
         if not view.joined:
             raise forbidden("You are not in this room")
         members = await self._history.members(view, None, lambda membership: membership == "join")
-        return {"joined": {member.event.state_key: _profile(member) for member in members}}
+        return {"joined": dict(await each_in_turns(_profile, members))}
 
     async def _view(self, request: Request) -> RoomView:
         requester = request.requester
@@ -212,8 +206,9 @@ def _token(pos: int) -> str:
     return str(SyncToken(pos))
 
 
-def _profile(member: StoredEvent) -> dict[str, str]:
+def _profile(member: StoredEvent) -> tuple[str, dict[str, str]]:
     """COMPAT: conformance suites want both fields there for everybody, the specification wants text."""
     content = member.event.content
     named = {"display_name": content.get("displayname"), "avatar_url": content.get("avatar_url")}
-    return {name: value if isinstance(value, str) else "" for name, value in named.items()}
+    shown = {name: value if isinstance(value, str) else "" for name, value in named.items()}
+    return member.event.state_key or "", shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from homeserver.search.search import Search
 from homeserver.storage.events import StoredEvent
 from homeserver.sync.client_events import ClientEvents, Encoded, Form
 from homeserver.sync.positions import SyncToken
+from homeserver.turns import in_turns
 from homeserver.web import Request
 
 _DEFAULT_LIMIT = 10
@@ -30,7 +30,6 @@ _MAX_LIMIT = 100
 _DEFAULT_AROUND = 5
 _MAX_AROUND = 50
 #: State events that are written in one go before others get their turn.
-_STATE_AT_ONCE = 500
 
 _FORM = Form()
 _ORDERS: Mapping[str, Order] = {"rank": "rank", "recent": "recent"}
@@ -119,7 +118,7 @@ class SearchApi:
             events = await self._write(request, hits[0], [hit.seen for hit in hits])
             written |= {hit.seen.stored.nid: event for hit, event in zip(hits, events, strict=True)}
         results = []
-        for hit in found.hits:
+        async for hit in in_turns(found.hits):
             result: dict[str, Any] = {"rank": hit.match.score, "result": written[hit.seen.stored.nid]}
             if around is not None:
                 result["context"] = await self._context(request, hit, around)
@@ -159,10 +158,7 @@ class SearchApi:
             except MatrixError:
                 continue  # once anybody could read it
             events = list((await self._states.events_at(view.room, view.state_ref)).values())
-            state[room_id] = written = []
-            for start in range(0, len(events), _STATE_AT_ONCE):
-                written += self._client_events.write_state(events[start : start + _STATE_AT_ONCE], _FORM)
-                await asyncio.sleep(0)
+            state[room_id] = await self._client_events.write_much_state(events, _FORM)
         return state
 
 

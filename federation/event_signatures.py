@@ -8,7 +8,6 @@ version 5, "Signing key validity period".
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -26,14 +25,12 @@ from homeserver.protocol.room_versions import RoomVersion
 from homeserver.protocol.signing import BadSignature, required_signers
 from homeserver.protocol.unsealing import Signer, unseal, unsealed_event
 from homeserver.rooms.policy import POLICY_SERVER_KEY_ID
+from homeserver.turns import each_in_turns
 
 _log = structlog.get_logger()
 
 #: Up to this many PDUs are verified on the spot: to start a process costs more than so many signatures.
 FEW: Final = 200
-
-#: After so many others get their turn.
-_AT_ONCE: Final = 50
 
 _MAX_SIGNATURES: Final = 10
 
@@ -65,12 +62,14 @@ class KeyringVerifier:
 
     async def verified(self, pdus: Sequence[Mapping[str, Any]], rules: RoomVersion) -> list[Event | str]:
         """For each PDU its event when every required signature is good, else what is wrong."""
-        read = [_read(dict(pdu), rules) for pdu in pdus]
+        read = await each_in_turns(lambda pdu: _read(dict(pdu), rules), pdus)
         sealed = [each for each in read if isinstance(each, _Sealed)]
         keys = await self._keys(sealed)
         signers = [_signers(each, keys) for each in sealed]
         found = iter(zip(sealed, await self._verdicts(rules, sealed, signers), strict=True))
-        return [each if isinstance(each, str) else _event(rules, *next(found)) for each in read]
+        return await each_in_turns(
+            lambda each: each if isinstance(each, str) else _event(rules, *next(found)), read
+        )
 
     async def close(self) -> None:
         """Let the worker processes go."""
@@ -96,12 +95,9 @@ class KeyringVerifier:
                 return await self.workers.verdicts(batch)
             except WorkerLost as error:
                 _log.error("the process that verifies signatures was lost", reason=str(error))
-        found: list[Verdict] = []
-        for index, (each, by) in enumerate(zip(sealed, signers, strict=True)):
-            found.append(_verdict(each, rules, by))
-            if index % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-        return found
+        return await each_in_turns(
+            lambda each: _verdict(each[0], rules, each[1]), zip(sealed, signers, strict=True)
+        )
 
 
 def _read(pdu: dict[str, Any], rules: RoomVersion) -> _Sealed | str:

@@ -25,8 +25,9 @@ from federation.signatures import authorization_header
 from homeserver.addresses import AddressRefused
 from homeserver.bodies import MAX_CONTAINERS, MAX_VALUES, has_too_many_values
 from homeserver.errors import RemoteError
-from homeserver.protocol.canonical_json import InvalidJSON, decode, encode
+from homeserver.protocol.canonical_json import InvalidJSON, decode, encode, parts
 from homeserver.protocol.signing import SigningKey
+from homeserver.turns import each_in_turns
 
 #: Query parameters; a sequence repeats its name.
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -40,6 +41,8 @@ MAX_ERROR_BYTES: Final = 64 * 1024
 #: Large answers are made of events, which have more bytes than that for each object or array, and each value.
 _BYTES_A_CONTAINER: Final = 32
 _BYTES_A_VALUE: Final = 8
+#: To decode more bytes than this at once would hold up the event loop.
+_LARGE: Final = 256 * 1024
 #: ``Retry-After`` may also be a date, which no homeserver makes it.
 _SECONDS: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 
@@ -130,7 +133,7 @@ class Transport:
         if _is_made_of_little(reply):
             raise malformed(server_name, "The response holds too many values")
         try:
-            content = decode(reply)
+            content = decode(reply) if len(reply) < _LARGE else await _decoded_in_turns(reply)
         except InvalidJSON as error:
             raise malformed(server_name, "The response is not JSON") from error
         self._heard_from(server_name)
@@ -208,6 +211,20 @@ def _is_made_of_little(reply: bytes) -> bool:
     return has_too_many_values(
         reply, MAX_CONTAINERS + len(reply) // _BYTES_A_CONTAINER, MAX_VALUES + len(reply) // _BYTES_A_VALUE
     )
+
+
+async def _decoded_in_turns(reply: bytes) -> Any:
+    """``decode`` of a reply whose bulk is in the lists of one object; raises ``InvalidJSON``."""
+    await asyncio.sleep(0)  # to have counted its values took some time, too
+    whole = parts(reply)
+    if not isinstance(whole, dict):
+        return decode(reply)
+    decoded: dict[str, Any] = {}
+    for name, raw in whole.items():
+        await asyncio.sleep(0)
+        items = parts(raw)
+        decoded[name] = await each_in_turns(decode, items) if isinstance(items, list) else decode(raw)
+    return decoded
 
 
 async def read_body(server_name: str, response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -82,6 +82,19 @@ def stall_seconds(stalls: Stalls) -> Iterator[Metric]:
         "The latest that a timer of the event loop was since this was last asked for",
         value=stalls.take_worst(),
     )
+    held = HistogramMetricFamily(
+        "inglenook_event_loop_held_seconds",
+        "How much of that the thread of the event loop was at work",
+        labels=(),
+    )
+    _add(held, [], stalls.held)
+    yield held
+    yield GaugeMetricFamily(
+        "inglenook_event_loop_held_max_seconds",
+        "The longest that the thread of the event loop was at work while the timer was due,"
+        " since this was last asked for",
+        value=stalls.take_longest(),
+    )
     pauses = HistogramMetricFamily(
         "inglenook_gc_pause_seconds",
         "How long the garbage collector held everything up, by generation",

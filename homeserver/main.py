@@ -75,8 +75,6 @@ class Server:
             core = await open_configured_core(config, clock or SystemClock(), opened)
             metrics = Metrics()
             core.notifier.listeners.append(metrics.count_events)
-            metrics.stalls.start()
-            opened.callback(metrics.stalls.stop)
             limiter = rate_limiter(config, core.clock)
             parts = await wire_parts(config, core, opened)
             health = Health(core.db, metrics)
@@ -98,6 +96,9 @@ class Server:
                 routes = _served(config, listener, tables)
                 dispatcher = _dispatcher(config, listener, routes, parts, limiter=limiter, metrics=metrics)
                 await server._listen(listener, dispatcher)
+            # What it takes to start holds nobody up.
+            metrics.stalls.start()
+            server._closing.callback(metrics.stalls.stop)
         except BaseException:
             await server.stop()
             raise

@@ -20,8 +20,9 @@ _OWN_MAPPING_BYTES: Final = 256 * 1024
 _ARENAS: Final = 2
 
 #: New containers (net) until the youngest are looked through; of those times, how many until the
-#: middle ones are, and how many of those until all are.
-_THRESHOLDS: Final = (50_000, 20, 20)
+#: middle ones are, and how many of those until all are.  To look through so many takes a few
+#: milliseconds, in which everybody waits: of 50,000 it was 25.
+_THRESHOLDS: Final = (10_000, 5, 40)
 
 
 def give_back_what_is_freed() -> None:

@@ -1,7 +1,9 @@
 """How long everybody waits for something that does not give the event loop its turn.
 
 A timer of the loop is due twenty times a second; how late it comes is how long a request would
-have waited to be looked at.  Pauses of the garbage collector, one of the causes, are told apart.
+have waited to be looked at.  That may be for want of a processor; what the loop's thread worked
+itself in that time, and so held everybody up, is told apart.  So are pauses of the garbage
+collector, one of the causes.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from math import inf
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 import structlog
@@ -30,17 +32,20 @@ class Stalls:
     def __init__(self) -> None:
         #: How late a timer of the event loop was.
         self.lag = Histogram(_BOUNDS)
+        #: How much of that the thread of the event loop was at work.
+        self.held = Histogram(_BOUNDS)
         #: How long the garbage collector held everything up, by generation.
         self.pauses = [Histogram(_BOUNDS) for _ in range(3)]
-        self._worst = 0.0
-        self._due = 0.0
+        self._worst = self._longest = 0.0
+        self._due = self._worked = 0.0
         self._collecting_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def start(self) -> None:
-        """Begin, in the running loop."""
+        """Begin with the next turn of the running loop."""
         gc.callbacks.append(self._collector)
-        self._wait(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_soon(self._wait, loop)
 
     def stop(self) -> None:
         """End; to be called once."""
@@ -53,7 +58,13 @@ class Stalls:
         worst, self._worst = self._worst, 0.0
         return worst
 
+    def take_longest(self) -> float:
+        """The longest that the loop's thread was at work while a timer was due, likewise."""
+        longest, self._longest = self._longest, 0.0
+        return longest
+
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._worked = thread_time()
         self._due = loop.time() + _PERIOD_S
         self._timer = loop.call_at(self._due, self._look, loop)
 
@@ -61,6 +72,9 @@ class Stalls:
         late = max(0.0, loop.time() - self._due)
         self.lag.observe(late)
         self._worst = max(self._worst, late)
+        held = min(late, thread_time() - self._worked)
+        self.held.observe(held)
+        self._longest = max(self._longest, held)
         if late > _LONG_S:
             _log.warning("the event loop was held up", seconds=round(late, 2))
         self._wait(loop)

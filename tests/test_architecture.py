@@ -21,6 +21,7 @@ CORE = (
     "homeserver.config",
     "homeserver.clock",
     "homeserver.tasks",
+    "homeserver.turns",
     "homeserver.lookups",
 )
 COMMON = (

@@ -14,6 +14,7 @@ from homeserver.stalls import Stalls
 async def test_what_holds_the_loop_shows_as_lag_until_it_is_asked_for() -> None:
     stalls = Stalls()
     stalls.start()
+    await asyncio.sleep(0)
     time.sleep(0.2)  # noqa: ASYNC251  what must not happen in the loop
     # The timer that is late comes before this one.
     await asyncio.sleep(0.001)
@@ -23,6 +24,25 @@ async def test_what_holds_the_loop_shows_as_lag_until_it_is_asked_for() -> None:
     assert first["inglenook_event_loop_lag_seconds_sum", ()] > 0.1
     assert first["inglenook_event_loop_lag_max_seconds", ()] > 0.1
     assert second["inglenook_event_loop_lag_max_seconds", ()] == 0
+
+
+async def test_only_what_the_loop_worked_itself_counts_as_held() -> None:
+    stalls = Stalls()
+    stalls.start()
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251  a wait for a processor, say
+    await asyncio.sleep(0.001)
+    waited = samples(stalls)
+    done_with = time.thread_time() + 0.2
+    while time.thread_time() < done_with:
+        pass
+    await asyncio.sleep(0.001)
+    stalls.stop()
+
+    worked, after = samples(stalls), samples(stalls)
+    longest = "inglenook_event_loop_held_max_seconds", ()
+    assert waited[longest] < 0.1 < worked[longest]
+    assert after[longest] == 0
 
 
 async def test_pauses_of_the_collector_are_counted_by_generation() -> None:

@@ -1,4 +1,7 @@
-"""Whether memory and latency stay as they are: the middle third of a soak against the last."""
+"""Whether memory and latency stay as they are: the middle third of a soak against the last.
+
+And whether the event loop was never held up for longer than it may be.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.numbers import median, percentile
-from bench.soak.stalls import Stalls
+from bench.soak.stalls import ALLOWED, Stalls
 
 #: By how much the last third may exceed the middle one.  The first is for what fills up once.
 MEMORY_FLAT, LATENCY_FLAT = 1.05, 1.5
@@ -45,7 +48,7 @@ class Verdict:
 
 
 def verdicts(intervals: Sequence[Interval]) -> list[Verdict]:
-    """Of memory, and of every latency that there is enough of."""
+    """Of memory, of every latency that there is enough of, and of what held the event loop up."""
     third = len(intervals) // 3
     middle, last = intervals[third : 2 * third], intervals[2 * third :]
     memory = [median([each.memory / 2**20 for each in part]) for part in (middle, last)]
@@ -58,4 +61,7 @@ def verdicts(intervals: Sequence[Interval]) -> list[Verdict]:
             if min(map(len, times)) >= (_ENOUGH if percent > 50 else 10):
                 values = [percentile(part, percent) for part in times]
                 found.append(Verdict(f"{what}, p{percent}", "ms", values[0], values[1], LATENCY_FLAT))
+    if told := [each.stalls for each in intervals if each.stalls]:
+        held = max(each.held_ms for each in told)
+        found.append(Verdict("event loop held up, at most and longest", "ms", 1000 * ALLOWED, held, 1.0))
     return found

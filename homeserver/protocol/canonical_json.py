@@ -25,6 +25,9 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_
 _STRICT_OPTIONS = _OPTIONS | orjson.OPT_STRICT_INTEGER
 _CONTAINERS = (dict, list, tuple)
 _decode = msgspec.json.Decoder().decode
+_decode_parts = msgspec.json.Decoder(
+    dict[str, msgspec.Raw] | list[msgspec.Raw] | str | float | bool | None
+).decode
 
 
 class InvalidJSON(ValueError):
@@ -71,7 +74,7 @@ def encode_again(value: Any) -> bytes:
     return orjson.dumps(value, option=_STRICT_OPTIONS)
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes | msgspec.Raw) -> Any:
     """The value of any JSON text; integers of any size stay integers.
 
     Raises ``InvalidJSON``, also for NaN, infinities and lone surrogates.
@@ -82,6 +85,20 @@ def decode(data: bytes) -> Any:
         raise InvalidJSON(str(error)) from error
     except RecursionError as error:
         raise InvalidJSON("nested too deeply") from error
+
+
+def parts(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw] | list[msgspec.Raw] | None:
+    """What is in an object or an array, still to be decoded one by one; ``None`` for any other value.
+
+    Raises ``InvalidJSON`` as ``decode`` does, as far as it looks.
+    """
+    try:
+        found = _decode_parts(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidJSON(str(error)) from error
+    except RecursionError as error:
+        raise InvalidJSON("nested too deeply") from error
+    return found if isinstance(found, dict | list) else None
 
 
 def decode_strict(data: bytes) -> Any:

@@ -30,6 +30,7 @@ from homeserver.storage.events import StoredEvent
 from homeserver.storage.keys import Keys
 from homeserver.storage.rooms import MEMBERSHIPS
 from homeserver.storage.timeline_pages import TimelinePage, Told
+from homeserver.turns import each_in_turns
 
 #: Rows of one read, and how many are looked at for one page before it is cut off.
 _BATCH = 50
@@ -273,8 +274,12 @@ class History:
             whole = await self._states.state_at(view.room, await self._ref_at(view, at))
             names = await self._keys.names(list(whole))
             nids = [nid for key, nid in whole.items() if names[key][0] == MEMBER]
-        stored = await self._events.by_nids(nids)
-        return [one for one in stored.values() if wanted(membership_of(one))]
+            at_that_time = (await self._events.by_nids(nids)).values()
+            memberships = await each_in_turns(membership_of, at_that_time)
+            return [
+                one for one, membership in zip(at_that_time, memberships, strict=True) if wanted(membership)
+            ]
+        return list((await self._events.by_nids(nids)).values())
 
     async def senders(self, view: RoomView, events: Sequence[SeenEvent]) -> list[StoredEvent]:
         """The member events of those who sent some events, as they were at the newest of them."""

@@ -29,9 +29,7 @@ from homeserver.storage.keys import Keys
 from homeserver.storage.numbers import Sequence as NumberSequence
 from homeserver.storage.rooms import MEMBERSHIPS, LocalMembership
 from homeserver.storage.state import NO_EVENT, CurrentEntry, StateChange
-
-#: After so many rows that were made in one go others get their turn.
-_ROWS_AT_ONCE = 1000
+from homeserver.turns import each_in_turns, in_turns
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +49,8 @@ class _Rows(msgspec.Struct, gc=False):
     first: list[StateChange]
     servers: Counter[str]
     memberships: Counter[str]
+    #: Of users of this server.
+    here: dict[str, StoredEvent]
 
 
 class WholeState:
@@ -88,7 +88,7 @@ class WholeState:
         before = await self._states.state_at(room, room.state_ver)
         decided = await self._decided(room, base, base_ver, events, received.claims)
         state = await self._state_now(base, decided)
-        rows = await _rows(base, base_ver, state)
+        rows = await self._rows(base, base_ver, state)
         whole = {stored.key_nid or 0: stored.nid for stored in state.values()}
         names = await self._keys.names(list(before))
         wrong = await self._to_be_told(differences(whole, before), before)
@@ -106,7 +106,7 @@ class WholeState:
             clear_state=True,
             changes=[*rows.first, *decided.changes],
             entries=rows.entries,
-            local_memberships=self._local_memberships(room.nid, state, known_here, since),
+            local_memberships=self._local_memberships(room.nid, rows.here, known_here, since),
             servers=dict(rows.servers),
         )
         batch.also.append(partial(partial_joins.complete, room_nid=room.nid, pos=since, old_epoch=room.epoch))
@@ -197,15 +197,10 @@ class WholeState:
         return list(late.values())
 
     def _local_memberships(
-        self, room_nid: int, state: Mapping[StateKey, StoredEvent], known: Mapping[str, str], pos: int
+        self, room_nid: int, members: Mapping[str, StoredEvent], known: Mapping[str, str], pos: int
     ) -> list[LocalMembership]:
         """The memberships of local users that are others now than they were taken for."""
-        here = {user_id: state.get((MEMBER, user_id)) for user_id in known}
-        here |= {
-            key[1]: stored
-            for key, stored in state.items()
-            if key[0] == MEMBER and server_of(key[1]) == self._server_name
-        }
+        here = {user_id: members.get(user_id) for user_id in {**known, **members}}
         return [
             LocalMembership(
                 user_id,
@@ -219,24 +214,25 @@ class WholeState:
             if membership_of(stored) != known.get(user_id, "leave")
         ]
 
-
-async def _rows(
-    base: Mapping[StateKey, StoredEvent], base_ver: int, state: Mapping[StateKey, StoredEvent]
-) -> _Rows:
-    first = [StateChange(stored.key_nid or 0, base_ver, stored.nid, NO_EVENT) for stored in base.values()]
-    rows = _Rows([], first, Counter(), Counter())
-    for count, (key, stored) in enumerate(state.items(), 1):
-        number = None
-        if key[0] == MEMBER:
-            membership = membership_of(stored)
-            number = MEMBERSHIPS[membership]
-            rows.memberships[membership] += 1
-            if membership == "join":
-                rows.servers[server_of(key[1])] += 1
-        rows.entries.append(CurrentEntry(stored.key_nid or 0, stored.nid, number))
-        if count % _ROWS_AT_ONCE == 0:
-            await asyncio.sleep(0)
-    return rows
+    async def _rows(
+        self, base: Mapping[StateKey, StoredEvent], base_ver: int, state: Mapping[StateKey, StoredEvent]
+    ) -> _Rows:
+        first = await each_in_turns(
+            lambda stored: StateChange(stored.key_nid or 0, base_ver, stored.nid, NO_EVENT), base.values()
+        )
+        rows = _Rows([], first, Counter(), Counter(), {})
+        async for key, stored in in_turns(state.items()):
+            number = None
+            if key[0] == MEMBER:
+                membership, server = membership_of(stored), server_of(key[1])
+                number = MEMBERSHIPS[membership]
+                rows.memberships[membership] += 1
+                if membership == "join":
+                    rows.servers[server] += 1
+                if server == self._server_name:
+                    rows.here[key[1]] = stored
+            rows.entries.append(CurrentEntry(stored.key_nid or 0, stored.nid, number))
+        return rows
 
 
 def _tell_from(decided: Decided, wrong: Sequence[int], whole: Mapping[int, int], since: int) -> None:

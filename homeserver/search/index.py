@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -51,6 +51,8 @@ _MANY_PENDING = _MAX_PENDING // 2
 #: Others have so many times the time of a step for themselves after it: while people send, and while not.
 _SHARE_BUSY = 9
 _SHARE_IDLE = 1
+#: Characters of texts that are stored in one transaction: all that is sent meanwhile waits for it.
+_STORED_AT_ONCE = 32_000
 #: Documents of an index that is given up, removed in one transaction.
 _CLEARED_AT_ONCE = 500
 
@@ -167,14 +169,8 @@ class SearchIndex:
         if queue or events or (behind and pos > self._pos):
             documents, without = await self._documents([*again.values(), *events])
             missing = [nid for _, nid in queue if nid not in again]
-            await self._db.write(
-                partial(
-                    storage.store,
-                    documents=documents,
-                    without=[*without, *missing],
-                    done=[row_id for row_id, _ in queue],
-                    pos=pos,
-                )
+            await self._store(
+                documents, without=[*without, *missing], done=[row_id for row_id, _ in queue], pos=pos
             )
         self._pos = max(self._pos, pos)
         for one in pending:
@@ -202,8 +198,25 @@ class SearchIndex:
         low = max(0, self._upto - self._at_once)
         events = await event_storage.placed_between(self._db.scan, low, self._upto)
         documents, _ = await self._documents(events)
-        await self._db.write(partial(storage.store, documents=documents, without=[], upto=low))
+        await self._store(documents, without=[], upto=low)
         self._upto = low
+
+    async def _store(
+        self,
+        documents: Sequence[Document],
+        *,
+        without: Sequence[int],
+        done: Sequence[int] = (),
+        pos: int | None = None,
+        upto: int | None = None,
+    ) -> None:
+        """``storage.store`` in transactions that are short; the last says how far that is."""
+        *before, last = _parts(documents)
+        for part in before:
+            await self._db.write(partial(storage.store, documents=part, without=[]))
+        await self._db.write(
+            partial(storage.store, documents=last, without=without, done=done, pos=pos, upto=upto)
+        )
 
     async def _documents(self, events: Sequence[StoredEvent]) -> tuple[list[Document], list[int]]:
         """The documents that some events give, and the events that have none.
@@ -259,3 +272,16 @@ def _edits(stored: StoredEvent) -> str | None:
 def _is_whole(edit: StoredEvent) -> bool:
     """Whether it has not been redacted since it was found."""
     return isinstance(edit.event.content.get("m.new_content"), dict)
+
+
+def _parts(documents: Iterable[Document]) -> list[list[Document]]:
+    """Documents in parts that are quickly stored; one part where there are none."""
+    parts: list[list[Document]] = [[]]
+    size = 0
+    for one in documents:
+        size += len(one.words)
+        if size > _STORED_AT_ONCE and parts[-1]:
+            parts.append([])
+            size = len(one.words)
+        parts[-1].append(one)
+    return parts

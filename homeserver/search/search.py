@@ -29,6 +29,7 @@ from homeserver.storage import search as storage
 from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.search import Candidate, Wanted
+from homeserver.turns import in_turns
 
 #: Texts that are compared with a query at once, the newest of those that may fit: a window.
 MAX_CANDIDATES = 2_000
@@ -84,7 +85,9 @@ class Search:
         )
         matches = await _matches(query, candidates)
         hits = await self._visible(user_id, criteria, candidates, matches)
-        return Window(asked.upto, sorted(hits, key=lambda hit: hit.place, reverse=True), below)
+        # As tuples, which are compared many times faster.
+        hits.sort(key=lambda hit: msgspec.structs.astuple(hit.place), reverse=True)
+        return Window(asked.upto, hits, below)
 
     async def _wanted(self, user_id: str, query: Query, criteria: Criteria, upto: int) -> Wanted | None:
         """What the index is asked for; ``None`` where nothing can be found."""
@@ -162,12 +165,10 @@ _HAS_BEEN_IN = frozenset(("join", "leave", "ban"))
 
 async def _matches(query: Query, candidates: Sequence[Candidate]) -> dict[int, Match]:
     found: dict[int, Match] = {}
-    for count, one in enumerate(candidates, 1):
+    async for one in in_turns(candidates):
         fits = match(query, one.words)
         if fits is not None:
             found[one.event_nid] = fits
-        if count % _AT_ONCE == 0:
-            await asyncio.sleep(0)
     return found
 
 

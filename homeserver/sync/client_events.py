@@ -7,7 +7,7 @@ Specification: client-server API, "Client event", ``unsigned`` of events.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -30,6 +30,7 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 from homeserver.storage.state import NO_EVENT
 from homeserver.storage.timeline_pages import Told
+from homeserver.turns import each_in_turns
 
 #: How much JSON is kept: that of some fifteen thousand messages.
 _MAX_BYTES = 8 * 1024 * 1024
@@ -259,6 +260,13 @@ class ClientEvents:
             self._put_together(one, self._shared_of(one), self._unsigned(one, _NOTHING), form)
             for one in stored
         ]
+
+    async def write_much_state(self, stored: Iterable[StoredEvent], form: Form) -> list[Encoded]:
+        """``write_state`` of what may be all members of a room; others get their turn meanwhile."""
+        return await each_in_turns(
+            lambda one: self._put_together(one, self._shared_of(one), self._unsigned(one, _NOTHING), form),
+            stored,
+        )
 
     async def _replaced(self, room: Room, stored: StoredEvent) -> dict[str, Any]:
         """``prev_content`` and ``replaces_state`` of a state event."""

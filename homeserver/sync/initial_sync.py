@@ -157,7 +157,7 @@ class InitialSync:
         info: dict[str, Any] = {
             "room_id": room.room_id,
             "messages": await self._messages(request, room, upto, now.after_events(upto)),
-            "state": self._client_events.write_state(state, _FORM),
+            "state": await self._client_events.write_much_state(state, _FORM),
             "visibility": "public" if rows[room.nid].published else "private",
             "account_data": account_data_events(data),
         }

@@ -261,7 +261,7 @@ class RoomSections:
                 "limited": window.limited,
                 "prev_batch": str(SyncToken(window.start, request.since_ephemeral)),
             },
-            state_name: {"events": self._client_events.write_state(state, request.form)},
+            state_name: {"events": await self._client_events.write_much_state(state, request.form)},
         }
 
     async def _ephemeral(

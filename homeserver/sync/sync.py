@@ -42,6 +42,7 @@ from homeserver.sync.rulesets import Rulesets
 from homeserver.sync.sticky_section import StickySections
 from homeserver.sync.typing import Typing
 from homeserver.sync.watch import Watches
+from homeserver.turns import in_turns
 from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
 
@@ -236,7 +237,7 @@ class Sync:
             some = to_tell[start : start + _ROOMS_AT_ONCE]
             if is_first:
                 reading = await self._with_read_at_once(reading, some)
-            for membership in some:
+            async for membership in in_turns(some):
                 await self._add_section(reading, membership, sections)
             if len(to_tell) > _ROOMS_AT_ONCE:
                 await asyncio.sleep(0)

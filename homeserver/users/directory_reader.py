@@ -33,7 +33,7 @@ from homeserver.storage.user_directory import Entry, Progress
 _log = structlog.get_logger()
 
 #: Users, or rooms, of one step.
-_PAGE = 500
+_PAGE = 200
 #: How long what happens gathers, in seconds.
 _GATHER_S = 1.0
 #: Longer names and addresses are not kept.

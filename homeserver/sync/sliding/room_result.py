@@ -143,7 +143,7 @@ class RoomResults:
         result |= about
         if reading.stable:
             result["membership"] = reading.membership.membership
-        result["required_state"] = [*self._client_events.write_state(stored, _FORM)]
+        result["required_state"] = await self._client_events.write_much_state(stored, _FORM)
         if reading.stable:
             result["required_state"] += [{"type": type_, "state_key": key} for type_, key in gone]
         result |= await self._timeline(reading, window, anew=known is None or expanded)
