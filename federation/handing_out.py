@@ -57,6 +57,9 @@ class HandingOut:
         Few are given it at once, and of many the first.  For the others it waits.
         """
         self.announced = max(self.announced, pos)
+        if not servers and not self._waiting:
+            self.reached = max(self.reached, pos)
+            return
         share = _HandOut(servers, give, pos)
         if not self._waiting and not share.go_on(HANDED_OUT_AT_ONCE):
             self.reached = max(self.reached, pos)

@@ -134,8 +134,9 @@ class Sender:
         for stored in news.events:
             if stored.flags & SENT_HERE and stored.pos is not None:
                 servers = self._destinations(news.room, stored.event)
-                outside = set(servers) - news.room.servers.keys()
-                self._handing_out.give(servers, partial(self._give_event, stored, outside))
+                if servers:
+                    outside = set(servers) - news.room.servers.keys()
+                    self._handing_out.give(servers, partial(self._give_event, stored, outside))
             if stored.event.type == MEMBER:
                 self._greeting.new_member(news.room, stored.event)
         self._handing_out.give((), _nothing, news.pos)

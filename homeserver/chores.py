@@ -41,10 +41,11 @@ def start_chores(
 
     async def forget_transactions() -> None:
         before = core.clock.now_ms() - _TRANSACTION_IDS_KEPT_MS
-        removed = 1
+        after: transaction_ids.Key | None = None
         # In steps, between which others write.
-        while removed:
-            removed = await core.db.write(partial(transaction_ids.remove_older, before=before))
+        while old := await transaction_ids.older(core.db.scan, before, after):
+            await core.db.write(partial(transaction_ids.remove, keys=old))
+            after = old[-1]
 
     async def forget_published_keys() -> None:
         await core.db.write(partial(remote_keys.forget_published, keep=_PUBLISHED_KEYS_KEPT))

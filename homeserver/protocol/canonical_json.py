@@ -54,9 +54,10 @@ def encode(value: Any) -> bytes:
     return encoded
 
 
-def encode_strict(value: Any) -> bytes:
+def encode_strict(value: Any, *, unknown: Any = None) -> bytes:
     """The canonical JSON of a value by the rules since v6.
 
+    ``unknown`` is the part of it, an object or an array, outside of which there are no floats for certain.
     Raises ``NotCanonical`` for a number they do not allow, otherwise as ``encode``.
     """
     try:
@@ -64,7 +65,7 @@ def encode_strict(value: Any) -> bytes:
     except TypeError as error:
         _encode_by_reference(value)
         raise NotCanonical("an integer is beyond the range of canonical JSON") from error
-    if _holds_float(value):
+    if _holds_float(value if unknown is None else unknown):
         raise NotCanonical("a number is not an integer")
     return encoded
 

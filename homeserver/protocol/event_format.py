@@ -71,7 +71,7 @@ def read_pdu(json: bytes | dict[str, Any], rules: RoomVersion) -> tuple[dict[str
 
 def check_form(pdu: dict[str, Any], rules: RoomVersion) -> None:
     """The checks of single fields, hashes and signatures apart; raises ``InvalidEvent``."""
-    largest_int = _MAX_INT_SINCE_V6 if rules.strict_canonical_json else _MAX_INT_BEFORE_V6
+    largest_int = _largest_int(rules)
     event_type = _short_string(pdu, "type")
     if "state_key" in pdu:
         _short_string(pdu, "state_key")
@@ -89,6 +89,19 @@ def check_form(pdu: dict[str, Any], rules: RoomVersion) -> None:
     if not rules.event_id_is_hash:
         _check_event_id(pdu.get("event_id"))
     _check_room_id(pdu, rules)
+
+
+def check_again(pdu: dict[str, Any], rules: RoomVersion) -> None:
+    """The same for a PDU of which only the content, the times and the ``prev_events`` are new.
+
+    One with the same sender, type, room and ``auth_events`` went through ``check_form``; its content is
+    a dict and its ``prev_events`` are ids of stored events.  Not for redactions, nor for state.
+    """
+    _check_integer(pdu, "origin_server_ts", _largest_int(rules))
+
+
+def _largest_int(rules: RoomVersion) -> int:
+    return _MAX_INT_SINCE_V6 if rules.strict_canonical_json else _MAX_INT_BEFORE_V6
 
 
 def event_of(pdu: dict[str, Any], rules: RoomVersion, event_id: str, encoded: bytes) -> Event:
@@ -111,11 +124,14 @@ def event_of(pdu: dict[str, Any], rules: RoomVersion, event_id: str, encoded: by
     )
 
 
-def encode_pdu(pdu: dict[str, Any], rules: RoomVersion) -> bytes:
-    """The canonical JSON of a PDU; raises ``InvalidEvent`` where it has none or is too large."""
+def encode_pdu(pdu: dict[str, Any], rules: RoomVersion, *, unknown: Any = None) -> bytes:
+    """The canonical JSON of a PDU; raises ``InvalidEvent`` where it has none or is too large.
+
+    ``unknown`` as for ``encode_strict``, in room versions that are encoded by it.
+    """
     encode_it = encode_strict if rules.strict_canonical_json else encode
     try:
-        encoded = encode_it(pdu)
+        encoded = encode_it(pdu) if unknown is None else encode_strict(pdu, unknown=unknown)
         # It is no deeper than it has brackets, so that nearly none is encoded twice.
         if encoded.count(b"{") + encoded.count(b"[") > MAX_DEPTH - _LEVELS_AROUND:
             encode_it(_carried(pdu))

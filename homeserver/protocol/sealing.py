@@ -15,6 +15,7 @@ from typing import Any
 from homeserver.protocol.canonical_json import InvalidJSON, encode_again
 from homeserver.protocol.event_format import (
     InvalidEvent,
+    check_again,
     check_form,
     check_size,
     encode_pdu,
@@ -30,17 +31,20 @@ from homeserver.protocol.signing import SigningKey, encode_base64, event_id_from
 _SEALS = frozenset({"hashes", "signatures", "unsigned"})
 
 
-def seal_event(pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
+def seal_event(
+    pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey, *, again: bool = False
+) -> Event:
     """A template as an event of this server; in v1 and v2 it has its id already.
 
+    ``again``: it is like another one that was sealed before, but for what ``check_again`` looks at.
     Raises ``InvalidEvent`` when it breaks the event format, a size limit for one.
     """
     if not rules.strict_canonical_json or not _SEALS.isdisjoint(pdu):
         # Until v5 there may be floats, which only the slow encoder writes as everybody does.
         return _step_by_step(pdu, rules, server_name, key)
-    check_form(pdu, rules)
+    (check_again if again else check_form)(pdu, rules)
     # Whatever has no canonical JSON is found here; what is encoded below is made of the same parts.
-    hashed = encode_pdu(pdu, rules)
+    hashed = encode_pdu(pdu, rules, unknown=pdu["content"] if again else None)
     sealed = pdu | {"hashes": {"sha256": encode_base64(hashlib.sha256(hashed).digest())}}
     signed = encode_again(redact(sealed, rules))
     sealed["signatures"] = {server_name: {key.key_id: key.sign(signed)}}

@@ -85,13 +85,17 @@ def template(
     return pdu
 
 
-def seal(pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey) -> Event:
+def seal(
+    pdu: dict[str, Any], rules: RoomVersion, server_name: str, key: SigningKey, *, again: bool = False
+) -> Event:
     """Hash and sign a template; in v1 and v2 give it an id as well.
 
-    Raises ``InvalidEvent`` when it breaks the event format, a size limit for one.
+    ``again`` as for ``seal_event``.  Raises ``InvalidEvent`` when it breaks the event format, a size
+    limit for one.
     """
     if not rules.event_id_is_hash:
         pdu = {**pdu, "event_id": f"${secrets.token_urlsafe(18)}:{server_name}"}
-    event = seal_event(pdu, rules, server_name, key)
-    check_short(event)
+    event = seal_event(pdu, rules, server_name, key, again=again)
+    if not again:
+        check_short(event)
     return event

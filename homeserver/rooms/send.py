@@ -123,7 +123,7 @@ class Send:
         is_plain = base.state == room.state_ver and says_nothing_of_itself(draft.type, draft.state_key)
         allowed = room.allowed(draft.sender, draft.type) if is_plain else None
         auth = await self._auth_events(room, draft, base) if allowed is None else allowed
-        event = self.sealed(self._template(room, draft, base, auth), room)
+        event = self.sealed(self._template(room, draft, base, auth), room, again=allowed is not None)
         if allowed is None:
             _check(room, event, base, auth)
             if is_plain:
@@ -225,10 +225,14 @@ class Send:
             sticky_ms=draft.sticky_ms,
         )
 
-    def sealed(self, pdu: dict[str, Any], room: Room) -> Event:
-        """A template hashed and signed by this server; raises what ``send`` does for impossible events."""
+    def sealed(self, pdu: dict[str, Any], room: Room, *, again: bool = False) -> Event:
+        """A template hashed and signed by this server; raises what ``send`` does for impossible events.
+
+        ``again``: the room's state has allowed another such message (``Room.allowed``), whose form was
+        checked.
+        """
         try:
-            return seal(pdu, room.rules, self._server_name, self._key)
+            return seal(pdu, room.rules, self._server_name, self._key, again=again)
         except InvalidEvent as error:
             raise impossible_event(error) from error
 

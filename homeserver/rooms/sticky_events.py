@@ -134,5 +134,8 @@ class StickyEvents:
         return count >= MAX_OF_SERVER
 
     def _of_room(self, room_nid: int) -> list[Sticky]:
+        sticking = self._rooms.get(room_nid)
+        if sticking is None:
+            return []
         now = self._clock.now_ms()
-        return [one for one in self._rooms.get(room_nid, {}).values() if one.expires_at > now]
+        return [one for one in sticking.values() if one.expires_at > now]

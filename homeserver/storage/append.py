@@ -87,7 +87,7 @@ class Store(RowsWork):
     def is_rows(self) -> bool:
         """True of what most appends are: a message or more, with their transaction ids."""
         append = self.append
-        ids = [stored.id for stored in append.new]
+        ids = {stored.id for stored in append.new} if append.also else ()
         return not (
             append.expected_last_pos is None
             or append.keys
@@ -180,7 +180,7 @@ async def store(tx: Transaction, append: Append) -> None:
 def _out_of_turn(append: Append) -> list[StoredEvent]:
     """Events that who follows the stream does not come by."""
     last = append.expected_last_pos or 0
-    return [*append.placed, *(one for one in append.new if one.pos is not None and one.pos <= last)]
+    return [*append.placed, *[one for one in append.new if one.pos is not None and one.pos <= last]]
 
 
 async def _store_state(tx: Transaction, append: Append) -> None:

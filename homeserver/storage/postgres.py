@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import asyncpg  # type: ignore[import-untyped]
 
 from homeserver.storage.database import Reader, Row, Transaction
-from homeserver.storage.dialect import postgres_in_text, postgres_rows_text
+from homeserver.storage.dialect import postgres_in_text, postgres_row_text, postgres_rows_text
 from homeserver.storage.errors import DatabaseClosed, ErrorPassedOver, NotStored, OutcomeUnknown
 from homeserver.storage.rows import Rows, RowsWork, Step, Work, steps
 
@@ -248,7 +248,7 @@ async def run_transaction(connection: Any, parts: Sequence[Step]) -> list[Any]:
     try:
         if alone is not None:
             # A statement outside of a transaction is one.
-            await connection.fetchrow(text, *_columns(alone))
+            await connection.fetchrow(text, *_arguments(alone))
             return [None] * len(parts[0].works)
         tag = await connection.execute("COMMIT")
     except Exception as error:
@@ -264,7 +264,7 @@ async def _run(connection: Any, part: Step) -> list[Any]:
     """Run a part of a transaction; the results of its works."""
     if part.rows is None:
         return [await work(PostgresTransaction(connection)) for work in part.works]
-    await connection.fetchrow(await _rows_text(connection, part.rows), *_columns(part.rows))
+    await connection.fetchrow(await _rows_text(connection, part.rows), *_arguments(part.rows))
     return [None] * len(part.works)
 
 
@@ -273,6 +273,10 @@ _types: dict[str, tuple[str, ...]] = {}
 
 
 async def _rows_text(connection: Any, rows: Sequence[Rows]) -> str:
+    if _is_one_each(rows):
+        return postgres_row_text(
+            tuple([(statement.sql, len(statement.rows[0]), statement.each_changes) for statement in rows])
+        )
     for statement in rows:
         if statement.sql not in _types:
             prepared = await connection.prepare(statement.sql)
@@ -282,9 +286,15 @@ async def _rows_text(connection: Any, rows: Sequence[Rows]) -> str:
     )
 
 
-def _columns(rows: Sequence[Rows]) -> Iterator[tuple[Any, ...]]:
+def _arguments(rows: Sequence[Rows]) -> Iterator[Any]:
+    one_each = _is_one_each(rows)
     for statement in rows:
-        yield from zip(*statement.rows, strict=True)
+        yield from statement.rows[0] if one_each else zip(*statement.rows, strict=True)
+
+
+def _is_one_each(rows: Sequence[Rows]) -> bool:
+    """Whether there is one row for every statement, as where somebody sends while nobody else does."""
+    return all(len(statement.rows) == 1 for statement in rows)
 
 
 def _is_lost(connection: Any, error: Exception) -> bool:

@@ -29,6 +29,8 @@ _PRAGMAS = (
 )
 #: So few pages are left to the writer: a few milliseconds.
 _FEW_PAGES = 200
+#: So many rows are changed before the length of the log is looked at again: the messages of one moment.
+_CHANGES = 100
 #: How often what came in the meantime is copied before it is left to the writer whatever it is.
 _ROUNDS = 5
 
@@ -42,6 +44,8 @@ class Checkpoints:
         self._log_path = f"{path}-wal"
         self._log_bytes = log_bytes
         self._begin_at = log_bytes
+        #: How many rows the writer had changed when the log was looked at last.
+        self._looked_at = 0
         self._connection = connect(path, "rw", _PRAGMAS)
         self._wanted = threading.Semaphore(0)
         self._running = False
@@ -57,7 +61,7 @@ class Checkpoints:
         if self._copied:
             self._copied = False
             self._finish(writer)
-        elif self._log_size() > self._begin_at:
+        elif writer.total_changes - self._looked_at >= _CHANGES and self._is_long(writer):
             self._running = True
             self._wanted.release()
 
@@ -74,6 +78,10 @@ class Checkpoints:
         self._begin_at = self._log_bytes
         if left:
             self._begin_at = self._log_size() + self._log_bytes // 2
+
+    def _is_long(self, writer: sqlite3.Connection) -> bool:
+        self._looked_at = writer.total_changes
+        return self._log_size() > self._begin_at
 
     def _log_size(self) -> int:
         try:

@@ -103,14 +103,14 @@ async def newest_missed(r: Reader, server_name: str, after: int, upto: int, limi
     """
     rows = await r.fetch(
         """SELECT e.pos, e.event_nid, e.room_nid, newest.joined_pos
-           FROM (SELECT s.joined_pos, (
+           FROM (SELECT s.room_nid, s.joined_pos, (
                      SELECT MAX(e.pos) FROM events e
                      WHERE e.room_nid = s.room_nid AND e.flags IN (4, 12) AND e.pos > $2 AND e.pos <= $3
                          AND e.pos > s.joined_pos AND (s.left_pos IS NULL OR e.pos <= s.left_pos)
                  ) AS pos
                  FROM room_stays s
                  WHERE s.server_name = $1 AND (s.left_pos IS NULL OR s.left_pos > $2)) newest
-           JOIN events e ON e.pos = newest.pos AND e.flags IN (4, 12)
+           JOIN events e ON e.room_nid = newest.room_nid AND e.pos = newest.pos
            ORDER BY e.pos LIMIT $4""",
         server_name,
         after,

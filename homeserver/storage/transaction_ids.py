@@ -7,14 +7,18 @@ it was called for, such as the room.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
 from homeserver.storage.database import Reader, Transaction
 from homeserver.storage.rows import Rows
 
+#: ``(user_id, device_id, scope, txn_id)``.
+Key: TypeAlias = tuple[str, str, str, str]
+
 #: So that nobody who sends meanwhile waits for it.
-_FORGOTTEN_AT_ONCE = 2_000
+_FORGOTTEN_AT_ONCE = 1_000
 
 _ADD = """
     INSERT INTO transaction_ids (user_id, device_id, scope, txn_id, event_id, created_at)
@@ -98,20 +102,31 @@ async def add(
     await SentAs(user_id, device_id, scope, txn_id, event_id, now)(tx)
 
 
-async def remove_older(tx: Transaction, before: int) -> int:
-    """Forget the oldest transactions from before a time, some of them; how many, 0 when no more are left."""
-    rows = await tx.fetch(
-        """SELECT user_id, device_id, scope, txn_id, event_id FROM transaction_ids
-           WHERE created_at < $1 ORDER BY created_at LIMIT $2""",
+async def older(r: Reader, before: int, after: Key | None = None) -> list[Key]:
+    """Transactions from before a time, in the order of their keys, a share of them from ``after`` on.
+
+    There is no index for it, which each message would pay for: it goes through all of the day that is kept.
+    """
+    rows = await r.fetch(
+        """SELECT user_id, device_id, scope, txn_id FROM transaction_ids
+           WHERE (user_id, device_id, scope, txn_id) > ($2, $3, $4, $5) AND created_at < $1
+           ORDER BY user_id, device_id, scope, txn_id LIMIT $6""",
         before,
+        *(after or ("", "", "", "")),
         _FORGOTTEN_AT_ONCE,
     )
-    if not rows:
-        return 0
-    nids = await tx.fetch_in("SELECT event_nid FROM events WHERE event_id IN $1", [row[4] for row in rows])
-    await tx.execute_many("DELETE FROM event_transactions WHERE event_nid = $1", [tuple(row) for row in nids])
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+async def remove(tx: Transaction, keys: Sequence[Key]) -> None:
+    """Forget transactions; the events they led to stay."""
+    await tx.execute_many(
+        """DELETE FROM event_transactions WHERE event_nid = (
+               SELECT e.event_nid FROM events e JOIN transaction_ids t ON t.event_id = e.event_id
+               WHERE t.user_id = $1 AND t.device_id = $2 AND t.scope = $3 AND t.txn_id = $4)""",
+        keys,
+    )
     await tx.execute_many(
         "DELETE FROM transaction_ids WHERE user_id = $1 AND device_id = $2 AND scope = $3 AND txn_id = $4",
-        [tuple(row)[:4] for row in rows],
+        keys,
     )
-    return len(rows)

@@ -202,10 +202,9 @@ class Notifier:
 
     def wake(self, *, rooms: Iterable[int] = (), users: Iterable[str] = ()) -> int:
         """Wake waiters for news that have no stream position (typing, presence); how many slept."""
-        heard: set[Listener] = set()
-        heard.update(*(self._by_room.get(room, ()) for room in rooms))
-        heard.update(*(self._by_user.get(user, ()) for user in users))
-        woken = sum(listener.wake() for listener in heard)
+        waiting = [found for room in rooms if (found := self._by_room.get(room))]
+        waiting += [found for user in users if (found := self._by_user.get(user))]
+        woken = sum([listener.wake() for listener in set[Listener]().union(*waiting)]) if waiting else 0
         for listener in self.news_listeners:
             listener()
         return woken

@@ -60,7 +60,7 @@ class DirectoryReader:
 
     def new_events(self, news: NewEvents) -> None:
         """Note a room whose state has changed."""
-        if news.room.state_ver >= min((stored.pos or 0 for stored in news.events), default=0):
+        if not news.events or news.room.state_ver >= (news.events[0].pos or 0):
             self._dirty_rooms.add(news.room.nid)
             self._note()
 

@@ -101,6 +101,17 @@ async def test_an_event_of_our_own_is_encoded_three_times_and_signed_once(sqlite
     assert parsed == []
 
 
+async def test_the_form_of_a_message_like_the_last_one_is_not_looked_at_again(
+    sqlite_database: Database,
+) -> None:
+    sender = await sender_in_room_of(sqlite_database, FEW)
+    with counted_calls(sealing, "check_form") as looked_at, counted_calls(sealing, "check_again") as again:
+        await sender.send()
+
+    assert looked_at == []
+    assert len(again) == 1
+
+
 async def test_a_new_room_is_one_write_and_reads_nothing_of_a_room_that_is_not_there(
     sqlite_database: Database,
 ) -> None:

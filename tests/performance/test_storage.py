@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +37,41 @@ async def test_fifty_messages_share_one_transaction(sqlite_database: Database) -
 @pytest.mark.parametrize("messages", [1, 50])
 async def test_any_number_of_messages_is_one_round_trip(database: Database, messages: int) -> None:
     rooms = [await StoredRoom.make(database, nid) for nid in range(1, 11)]
-    # The first time the types of the parameters are asked for.
-    await store_all(database, [rooms[0].message()])
+    # The first time that there are several the types of the parameters are asked for.
+    await store_all(database, [rooms[0].message(), rooms[0].message()])
     async with counted_statements(database) as statements:
         ended = await store_all(database, [rooms[each % 10].message() for each in range(messages)])
 
     assert ended == [None] * messages
     assert len(statements.written) == 1
+
+
+@pytest.mark.parametrize("engine", ["postgres"])
+async def test_a_message_that_comes_alone_takes_no_arrays(database: Database) -> None:
+    room = await StoredRoom.make(database)
+    async with counted_statements(database) as statements:
+        await store_all(database, [room.message()])
+
+    assert len(statements.written) == 1
+    assert "unnest" not in statements.written[0]
+
+
+async def test_a_message_that_comes_alone_writes_few_pages(sqlite_database: Database, tmp_path: Path) -> None:
+    room = await StoredRoom.make(sqlite_database)
+    await store_all(sqlite_database, [room.message() for _ in range(100)])
+    written = []
+    for _ in range(20):
+        before = log_pages(tmp_path)
+        await store_all(sqlite_database, [room.message()])
+        written.append(log_pages(tmp_path) - before)
+
+    # Five tables, and of the events the indexes by id, place, time and sender; more only where one is split.
+    assert sorted(written)[10] <= TABLES + 4
+
+
+def log_pages(folder: Path) -> int:
+    """How many pages SQLite's log has in that folder, each with a head of 24 bytes."""
+    return (folder / "inglenook.db-wal").stat().st_size // (4096 + 24)
 
 
 async def test_a_message_takes_less_than_a_kilobyte_on_disk(sqlite_database: Database) -> None:

@@ -174,5 +174,8 @@ async def test_a_transaction_leads_to_its_first_event_until_it_is_forgotten(data
     assert await transaction_ids.event_id(database.read, ALICE, "A", "send !r", "t") == "$one"
     assert await transaction_ids.event_id(database.read, ALICE, "A", "send !q", "t") is None
     assert await transaction_ids.event_id(database.read, ALICE, "B", "send !r", "t") is None
-    assert await database.write(lambda tx: transaction_ids.remove_older(tx, NOW)) == 0
-    assert await database.write(lambda tx: transaction_ids.remove_older(tx, NOW + 1)) == 1
+    assert await transaction_ids.older(database.read, NOW) == []
+    old = await transaction_ids.older(database.read, NOW + 1)
+    assert old == [(ALICE, "A", "send !r", "t")]
+    assert await transaction_ids.older(database.read, NOW + 1, old[-1]) == []
+    await database.write(lambda tx: transaction_ids.remove(tx, old))

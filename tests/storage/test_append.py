@@ -41,7 +41,8 @@ async def test_a_transaction_id_is_known_by_its_request_and_by_its_event(databas
     assert await transaction_ids.event_id(database.read, SENDER, DEVICE, scope, txn_id) == stored.id
     assert await transaction_ids.of_events(database.read, DEVICE, [stored.nid]) == {stored.nid: txn_id}
     assert await transaction_ids.of_events(database.read, "TABLET", [stored.nid]) == {}
-    await database.write(lambda tx: transaction_ids.remove_older(tx, stored.nid + 1))
+    old = await transaction_ids.older(database.read, stored.nid + 1)
+    await database.write(lambda tx: transaction_ids.remove(tx, old))
     assert await transaction_ids.of_events(database.read, DEVICE, [stored.nid]) == {}
 
 
