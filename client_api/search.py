@@ -29,7 +29,6 @@ _MAX_LIMIT = 100
 #: Events of a context on each side, by default and at most.
 _DEFAULT_AROUND = 5
 _MAX_AROUND = 50
-#: State events that are written in one go before others get their turn.
 
 _FORM = Form()
 _ORDERS: Mapping[str, Order] = {"rank": "rank", "recent": "recent"}
