@@ -6,10 +6,8 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from random import SystemRandom
-
-import aiodns
 
 from federation import key_validity
 from federation.auth import ServerAuthentication
@@ -34,7 +32,7 @@ from federation.remote_rooms import FederationRooms
 from federation.routes import routes
 from federation.sender import Sender
 from federation.server_keys import OldKey
-from federation.srv import srv_lookup
+from federation.srv import LookUpSrv, SrvRecord
 from federation.state_replies import StateReplies
 from federation.third_party_invites import ThirdPartyInviteEndpoints
 from federation.transactions import PATIENCE_SECONDS, ReceiveEdu, Transactions
@@ -85,12 +83,25 @@ def open_https(settings: Settings, clock: Clock, allows: Allows, closing: AsyncE
     closing.push_async_callback(session.close)
     discovery = Discovery(
         fetch_well_known=partial(fetch_well_known, session),
-        look_up_srv=srv_lookup(aiodns.DNSResolver()),
+        look_up_srv=_late_srv_lookup(),
         clock=clock,
         random=SystemRandom(),
     )
     closing.push_async_callback(discovery.close)
     return Https(PermittedServers(discovery, allows), session)
+
+
+def _late_srv_lookup() -> LookUpSrv:
+    @cache
+    def opened() -> LookUpSrv:
+        from federation.srv_lookup import open_srv_lookup  # noqa: PLC0415  see there
+
+        return open_srv_lookup()
+
+    async def look_up(name: str) -> list[SrvRecord]:
+        return await opened()(name)
+
+    return look_up
 
 
 def federation_media(core: Core, https: Https) -> FederationMedia:

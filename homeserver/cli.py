@@ -51,7 +51,8 @@ def run_server(config: Config) -> None:
     with _left_out(_NEVER_USED):
         # Loaded only now, so that other commands do not load all of the server.
         from homeserver.log import configure_logging  # noqa: PLC0415
-    with _without_authorities():
+    with _left_out(("aiodns",)), _without_authorities():
+        # aiodns: asked by ``resolver.py`` alone, when there is something to ask.
         import aiohttp  # noqa: F401, PLC0415
     from homeserver.main import serve  # noqa: PLC0415
     from homeserver.memory import give_back_what_is_freed  # noqa: PLC0415

@@ -9,6 +9,7 @@ is its user's business.  Requests to homeservers are ``federation.transport``'s.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -20,12 +21,15 @@ from typing import Any, Final, TypedDict, Unpack
 import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from homeserver.addresses import DENIED_BY_DEFAULT, AddressPolicy, AddressRefused, address_policy
 from homeserver.bodies import has_too_many_values
 from homeserver.config.egress import Egress as Settings
 from homeserver.errors import RemoteError
+from homeserver.resolver import SystemResolver
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 DEFAULT_MAX_BYTES: Final = 256 * 1024
@@ -42,17 +46,22 @@ _MAX_CONTAINERS: Final = 10_000
 _MAX_VALUES: Final = 50_000
 
 
+#: Contexts of ``tls_context`` that do not have the system's authorities yet.
+_UNREAD: set[ssl.SSLContext] = set()
+
+
 @cache
 def tls_context(extra_ca_file: Path | None = None, *, verifies: bool = True) -> ssl.SSLContext:
     """Verifies certificates against the system's authorities, and those in ``extra_ca_file``.
 
     One for all who ask alike, not to be changed by them: the system's authorities fill a MiB
-    and take a tenth of a second to read.
+    and take a tenth of a second to read, which a session does before its first connection over TLS.
     """
-    context = ssl.create_default_context()
-    if extra_ca_file is not None:
-        context.load_verify_locations(cafile=extra_ca_file)
-    if not verifies:
+    # Where it is given none at all, Python reads the system's now.
+    context = ssl.create_default_context(cafile=extra_ca_file, capath=os.devnull)
+    if verifies:
+        _UNREAD.add(context)
+    else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -65,9 +74,9 @@ def open_session(
 
     ``resolver`` is the way from names to addresses, by default the system's.
     """
-    connector = aiohttp.TCPConnector(
-        ssl=tls,
-        resolver=resolver,
+    connector = _Connector(
+        tls,
+        resolver=resolver or SystemResolver(),
         socket_factory=policy.open_socket,
         limit=_MAX_CONNECTIONS,
         limit_per_host=_MAX_CONNECTIONS_PER_HOST,
@@ -79,6 +88,24 @@ def open_session(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         trust_env=False,
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Reads the system's authorities when they are first needed, and not in the event loop."""
+
+    def __init__(self, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(ssl=tls, **options)
+        self._tls = tls
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """A connection, perhaps one that is open already."""
+        if self._tls in _UNREAD and req.is_ssl():
+            # Others may do the same meanwhile; nobody goes on before they are there.
+            await asyncio.to_thread(self._tls.load_default_certs)
+            _UNREAD.discard(self._tls)
+        return await super().connect(req, traces, timeout)
 
 
 class Bounds(TypedDict, total=False):

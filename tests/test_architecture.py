@@ -36,6 +36,7 @@ COMMON = (
     "homeserver.ratelimit",
     "homeserver.refusals",
     "homeserver.replies",
+    "homeserver.resolver",
     "homeserver.routing",
     "homeserver.web",
     "homeserver.whole_replies",
@@ -168,7 +169,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 HTTP = (
     *("homeserver.web", "homeserver.connections", "homeserver.cli", "client_api", "federation"),
     *("homeserver.addresses", "homeserver.egress", "homeserver.replies", "homeserver.whole_replies"),
-    "homeserver.aiohttp_web",
+    *("homeserver.aiohttp_web", "homeserver.resolver"),
 )
 
 #: Modules by which code reaches for the world outside, the time or chance.

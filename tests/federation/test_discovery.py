@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.discovery import Destination, Discovery, NoService
-from federation.srv import SrvRecord, in_order_of_trial, read_srv
+from federation.srv import SrvRecord, in_order_of_trial
+from federation.srv_lookup import read_srv
 from federation.well_known import WellKnownResponse, cache_seconds, fetch_well_known
 from homeserver.addresses import address_policy
 from homeserver.clock import FakeClock
