@@ -259,7 +259,10 @@ class Resident:
 
     def __init__(self, authority: Authority, names: int = 5) -> None:
         self._ca = authority.ca_file
-        self.names = [f"localhost:{free_port()}" for _ in range(names)]
+        ports: set[int] = set()
+        while len(ports) < names:  # of very many, two may well be the same
+            ports.add(free_port())
+        self.names = [f"localhost:{port}" for port in ports]
         files = [str(authority.certificate), str(authority.private_key)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.resident", *files, *self.names],

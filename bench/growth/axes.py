@@ -35,7 +35,7 @@ OPERATIONS = {
 }
 
 #: The others may grow, and their curves show how.
-FLAT_OPERATIONS = ("send", "state", "sync")
+FLAT_OPERATIONS = ("send", "state", "sync", "resolution")
 
 AXES = [
     Axis(
