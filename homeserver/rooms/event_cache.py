@@ -11,9 +11,9 @@ from homeserver.storage.database import Database
 from homeserver.storage.events import StoredEvent
 
 #: Bytes of memory the events may take.
-EVENT_BYTES: Final = 32 * 1024 * 1024
+EVENT_BYTES: Final = 24 * 1024 * 1024
 #: What an event takes beside its JSON, in bytes: its fields, ids, references and places in the dicts.
-_BESIDE_JSON: Final = 900
+_BESIDE_JSON: Final = 1_350
 #: Of this many parts one is let go at a time, so that it is seldom done and never takes long.
 _PARTS: Final = 16
 

@@ -32,8 +32,10 @@ from homeserver.storage.state import NO_EVENT
 from homeserver.storage.timeline_pages import Told
 from homeserver.turns import each_in_turns
 
-#: How much JSON is kept: that of some fifteen thousand messages.
+#: How much memory written events may take: those of some twenty thousand messages do.
 _MAX_BYTES = 8 * 1024 * 1024
+#: What one takes beside its JSON, in bytes.
+_BESIDE_JSON = 200
 
 #: MSC4354 and MSC4140.
 _STICKY_TTL = "msc4354_sticky_duration_ttl_ms"
@@ -310,9 +312,9 @@ class ClientEvents:
         shared = self._shared.get(key)
         if shared is None:
             shared = self._shared[key] = _Shared(_encode(stored.event), sticky_ms(stored.event) is not None)
-            self._shared_bytes += len(shared.start)
+            self._shared_bytes += len(shared.start) + _BESIDE_JSON
             while self._shared_bytes > _MAX_BYTES:
-                self._shared_bytes -= len(self._shared.popitem(last=False)[1].start)
+                self._shared_bytes -= len(self._shared.popitem(last=False)[1].start) + _BESIDE_JSON
         return shared
 
 

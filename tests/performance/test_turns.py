@@ -14,14 +14,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
+import orjson
 import pytest
 
 from bench.generator.person import Person
+from federation import transport as transport_module
+from federation.transport import Transport, WireRequest
 from homeserver.config import load_config
+from homeserver.errors import RemoteError
 from homeserver.main import Server as Running
 from homeserver.memory import collect_rarely
+from homeserver.protocol.signing import generate_signing_key
 from homeserver.turns import TURN_S, each_in_turns, in_turns
 from tests.interop.inglenook import inglenook
+from tests.performance.counting import counted_calls
 from tests.performance.turns import longest_turn, yardstick
 from tests.processes import Authority, Server
 from tests.resident import Resident
@@ -103,6 +109,36 @@ async def test_no_turn_of_the_loop_is_long_while_rooms_are_joined_read_and_searc
         if longest[-1][0] <= _ALLOWED:
             break
     assert min(longest)[0] <= _ALLOWED, longest
+
+
+def asks(answer: bytes) -> Transport:
+    """A way to other servers, all of which answer the same."""
+
+    async def exchange(_: WireRequest) -> tuple[int, bytes]:
+        return 200, answer
+
+    return Transport(server_name="here.example", key=generate_signing_key("a_1"), exchange=exchange)
+
+
+async def test_a_large_answer_is_decoded_one_event_after_the_other_and_comes_to_the_same() -> None:
+    pdus = [{"content": {"body": "x" * 1000}, "depth": number} for number in range(1_000)]
+    told = {"origin": "there.example", "pdus": pdus, "auth_chain": [], "more": {"of": [1, None]}}
+    transport = asks(orjson.dumps(told))
+
+    with counted_calls(transport_module, "decode") as decoded:
+        answer = await transport.send("GET", "there.example", "/state")
+
+    assert answer == told
+    assert len(decoded) == len(pdus) + 2
+
+
+@pytest.mark.parametrize("wrong", [b"[1,]", b'[{"a":}]', b'[{"a":NaN}]', b'["\xff"]', b"[1] 2"])
+async def test_a_large_answer_that_is_no_json_is_refused_like_a_small_one(wrong: bytes) -> None:
+    for padding in (b"", b"x" * 300_000):
+        with pytest.raises(RemoteError, match="not JSON"):
+            await asks(b'{"padding":"%b","pdus":%b}' % (padding, wrong)).send(
+                "GET", "there.example", "/state"
+            )
 
 
 async def test_work_in_turns_gives_way_whenever_a_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

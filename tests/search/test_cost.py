@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+import pytest
 from msgspec.structs import replace
 
 from homeserver.protocol.segmentation import terms_of, tokens_of, write_words
 from homeserver.search.documents import field_term, room_term
+from homeserver.search.index import _STORED_AT_ONCE
 from homeserver.search.search import MAX_CANDIDATES
-from homeserver.storage.database import Database
+from homeserver.storage import search as storage
+from homeserver.storage.database import Database, Transaction
 from homeserver.storage.search import BODY, Document, _insert
 from tests.rooms.counting import Counting
 from tests.search.library import library_over
@@ -68,3 +72,24 @@ async def test_a_search_among_many_messages_and_rooms_takes_few_statements(datab
         assert "next_batch" in found
         assert counting.reads <= 4 * _MOST
         assert counting.rows <= 4 * MAX_CANDIDATES + _MOST
+
+
+async def test_long_messages_are_indexed_in_transactions_that_are_short(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[int] = []
+    insert = storage._insert
+
+    async def counted(tx: Transaction, documents: Sequence[Document]) -> None:
+        stored.append(sum(len(one.words) for one in documents))
+        await insert(tx, documents)
+
+    monkeypatch.setattr(storage, "_insert", counted)
+    async with library_over(database) as library:
+        room = await library.room(ALICE)
+        for number in range(12):
+            await room.send(ALICE, f"pelican {number} " + "sparrow " * 1_000)
+        assert (await library.search(ALICE, "pelican"))["count"] == 12
+
+    assert sum(stored) > 2 * _STORED_AT_ONCE
+    assert max(stored) <= _STORED_AT_ONCE
