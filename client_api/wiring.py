@@ -141,7 +141,7 @@ def wire_client_api(
     identifiers = identifiers or ThirdPartyIdentifiers(ids=ThirdPartyIds(core.db, core.clock))
     contacts = contacts or wire_contacts(core, people, actions, reading)
     calls = calls or wire_calls(core, actions, reading)
-    transactions = Transactions(core.db, core.clock)
+    transactions = Transactions(core.db, core.clock, core.transactions)
     delayed = DelayedEventsApi(calls.delayed, transactions)
     services = application_services.services
     parameters = SyncParameters(core.db)

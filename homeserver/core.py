@@ -14,6 +14,7 @@ from homeserver.rooms.event_cache import EVENT_BYTES, EventCache
 from homeserver.rooms.extremities import Extremities
 from homeserver.rooms.newest import UserPositions
 from homeserver.rooms.outliers import Outliers
+from homeserver.rooms.recent_transactions import RecentTransactions
 from homeserver.rooms.resolution import Resolution
 from homeserver.rooms.retention import Retention
 from homeserver.rooms.rooms import Rooms
@@ -49,6 +50,7 @@ class Core:
     notifier: Notifier
     #: When each user's account data last changed.
     account_data_positions: UserPositions
+    transactions: RecentTransactions
     timeline: Timeline
     send: Send
     retention: Retention
@@ -135,6 +137,7 @@ async def open_core(
         outliers=Outliers(db, keys, events, event_nids, server_name),
         notifier=notifier,
         account_data_positions=UserPositions(positions.last),
+        transactions=RecentTransactions(positions),
         timeline=timeline,
         send=send,
         retention=Retention(clock, lifetimes),

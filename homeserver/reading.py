@@ -139,7 +139,15 @@ def _shown(core: Core, backfill: Backfill) -> _Shown:
     visibility = Visibility(core.db, core.keys, core.events, core.states, core.retention)
     ignored = IgnoredUsers(core.db)
     bundles = Bundles(core.db, core.events, visibility, ignored)
-    client_events = ClientEvents(core.db, core.events, core.states, core.clock, bundles, sticky=core.sticky)
+    client_events = ClientEvents(
+        core.db,
+        core.events,
+        core.states,
+        core.clock,
+        bundles,
+        sticky=core.sticky,
+        transactions=core.transactions,
+    )
     return _Shown(
         visibility=visibility,
         ignored=ignored,

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from homeserver.clock import Clock
+from homeserver.rooms.recent_transactions import RecentTransactions
 from homeserver.rooms.send import AlsoFor
 from homeserver.rooms.used_ids import UsedIds
 from homeserver.storage import transaction_ids
@@ -23,9 +24,10 @@ from homeserver.storage.transaction_ids import SentAs
 class Transactions:
     """Recognises repeated requests."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, recent: RecentTransactions) -> None:
         self._db = db
         self._clock = clock
+        self._recent = recent
         self._used = UsedIds(db)
         #: Not a task for each: nothing but the end of the server gives a request up half way.
         self._under_way: dict[tuple[str, str, str, str], asyncio.Future[str]] = {}
@@ -93,6 +95,8 @@ class Transactions:
                 return known
 
         def remember(made: str) -> Also:
+            _, device_id, _, txn_id = key
+            self._recent.note(made, device_id, txn_id)
             return SentAs(*key, event_id=made, now=self._clock.now_ms())
 
         return await make(remember)

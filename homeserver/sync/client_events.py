@@ -21,6 +21,7 @@ from homeserver.protocol.relations import REFERENCE, REPLACE, THREAD
 from homeserver.protocol.sticky import STICKY, sticky_ms, sticky_of
 from homeserver.rooms.bundles import Bundle, Bundles
 from homeserver.rooms.event_cache import EventCache
+from homeserver.rooms.recent_transactions import RecentTransactions
 from homeserver.rooms.room import Room
 from homeserver.rooms.state_store import StateStore
 from homeserver.rooms.sticky_events import StickyEvents
@@ -99,6 +100,7 @@ class ClientEvents:
         bundles: Bundles,
         *,
         sticky: StickyEvents,
+        transactions: RecentTransactions,
     ) -> None:
         self._db = db
         self._events = events
@@ -106,6 +108,7 @@ class ClientEvents:
         self._clock = clock
         self._bundles = bundles
         self._sticky = sticky
+        self._transactions = transactions
         self.delayed: DelayedIds | None = None
         #: By number of the event and of the redaction that emptied it; made first, forgotten first.
         self._shared: OrderedDict[tuple[int, int | None], _Shared] = OrderedDict()
@@ -190,17 +193,18 @@ class ClientEvents:
     ) -> dict[str, dict[str, str]]:
         """What ``unsigned`` tells the sender alone of an event, by event id."""
         known: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        own = {stored.nid: stored.id for stored in events if stored.event.sender == user_id}
+        own = {stored.nid: stored for stored in events if stored.event.sender == user_id}
         if own and self.delayed is not None:
-            for event_id, delay_id in (await self.delayed.delay_ids(user_id, [*own.values()])).items():
+            ids = [stored.id for stored in own.values()]
+            for event_id, delay_id in (await self.delayed.delay_ids(user_id, ids)).items():
                 known[event_id][_DELAY_ID] = delay_id
         if own and device_id is not None:
-            txn_ids = told.txn_ids if told is not None else None
+            txn_ids = told.txn_ids if told is not None else self._transactions.of(own.values(), device_id)
             if txn_ids is None:
                 txn_ids = await transaction_ids.of_events(self._db.read, device_id, [*own])
             for nid, txn_id in txn_ids.items():
                 if nid in own:
-                    known[own[nid]]["transaction_id"] = txn_id
+                    known[own[nid].id]["transaction_id"] = txn_id
         return known
 
     def _message(self, one: SeenEvent, own: Mapping[str, Mapping[str, str]], form: Form, now: int) -> Encoded:

@@ -25,7 +25,7 @@ class Sender:
     def __init__(self, room: WorldRoom) -> None:
         self.world, self.room = room.world, room
         self.user_id = room.world.user("alice")
-        self.transactions = Transactions(room.world.db, room.world.clock)
+        self.transactions = Transactions(room.world.db, room.world.clock, room.world.core.transactions)
         self._number = 0
 
     async def send(self) -> str:

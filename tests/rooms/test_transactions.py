@@ -41,7 +41,7 @@ async def sender(sqlite_database: Database) -> Sender:
 
 
 def transactions_of(sender: Sender) -> Transactions:
-    return Transactions(sender.world.db, sender.world.clock)
+    return Transactions(sender.world.db, sender.world.clock, sender.world.core.transactions)
 
 
 async def test_a_device_is_known_again_when_it_was_let_go(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from homeserver.rooms.send import Draft
+from homeserver.rooms.send import AlsoFor, Draft
+from homeserver.rooms.transactions import Transactions
 from homeserver.storage import transaction_ids
 from homeserver.storage.database import Transaction
+from homeserver.storage.events import StoredEvent
 from tests.sync.server import SyncServer
 from tests.world import WorldRoom
 
@@ -46,6 +48,26 @@ async def test_the_sending_device_alone_sees_its_transaction_id(server: SyncServ
     await server.world.db.write(note)
     assert (await last_event(server, room, "alice"))["unsigned"]["transaction_id"] == "txn1"
     assert "transaction_id" not in (await last_event(server, room, "alice", device="TABLET"))["unsigned"]
+
+
+async def test_the_sending_device_is_told_its_transaction_id_as_news(server: SyncServer) -> None:
+    alice = server.world.user("alice")
+    room = await server.world.public_room(alice)
+    transactions = Transactions(server.world.db, server.world.clock, server.world.core.transactions)
+    devices = {name: server.client("alice", device=name) for name in ("PHONE", "TABLET")}
+    for device in devices.values():
+        await device.sync()
+
+    async def send(also: AlsoFor) -> StoredEvent:
+        draft = Draft(alice, "m.room.message", {"msgtype": "m.text", "body": "hi"})
+        return await server.world.send.send(room.room_id, draft, also)
+
+    await transactions.once(alice, "PHONE", "send", "txn1", send)
+    told = {}
+    for name, device in devices.items():
+        (event,) = (await device.sync())["rooms"]["join"][room.room_id]["timeline"]["events"]
+        told[name] = event["unsigned"].get("transaction_id")
+    assert told == {"PHONE": "txn1", "TABLET": None}
 
 
 async def test_a_state_event_tells_what_it_replaces(server: SyncServer) -> None:
