@@ -52,6 +52,7 @@ from homeserver.core import Core
 from homeserver.egress import open_session, tls_context
 from homeserver.encryption import Encryption
 from homeserver.finding import Finding
+from homeserver.late import have_loaded
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.restricted_join import RestrictedJoin
 from homeserver.rooms.third_party_invites import KeyValidity, ThirdPartyInvites
@@ -99,6 +100,7 @@ def _late_srv_lookup() -> LookUpSrv:
         return open_srv_lookup()
 
     async def look_up(name: str) -> list[SrvRecord]:
+        await have_loaded("federation.srv_lookup")
         return await opened()(name)
 
     return look_up

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
+from homeserver.late import have_loaded
 from homeserver.live import TRANSPORTS
 from homeserver.replies import Json, Reply, Text
 from homeserver.request_times import RequestTimes
@@ -76,6 +77,7 @@ class Health:
 
     async def metrics(self, _: Request) -> Reply:
         """All counters."""
+        await have_loaded("homeserver.exposition")
         from homeserver.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415  see there
 
         return Text(exposition(self._metrics), CONTENT_TYPE)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from homeserver.late import have_loaded
+
 if TYPE_CHECKING:
     import aiodns
 
@@ -28,6 +30,7 @@ class SystemResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """All addresses of a name."""
+        await have_loaded("aiodns")
         import aiodns  # noqa: PLC0415  see above
 
         if self._dns is None:
