@@ -228,8 +228,8 @@ class Send:
     def sealed(self, pdu: dict[str, Any], room: Room, *, again: bool = False) -> Event:
         """A template hashed and signed by this server; raises what ``send`` does for impossible events.
 
-        ``again``: the room's state has allowed another such message (``Room.allowed``), whose form was
-        checked.
+        ``again``: the room's state has allowed another such message (``Room.allowed``), whose form
+        was checked.
         """
         try:
             return seal(pdu, room.rules, self._server_name, self._key, again=again)

@@ -109,6 +109,18 @@ def test_any_content_is_sealed_as_it_would_be_step_by_step(
     assert fields_of(at_once(pdu, rules)) == fields_of(step_by_step(pdu, rules))
 
 
+@given(rules=room_versions, content=contents, now_ms=st.integers(-1, 2**63))
+def test_a_message_like_the_last_one_is_sealed_or_refused_as_if_it_were_the_first(
+    rules: RoomVersion, content: dict[str, Any], now_ms: int
+) -> None:
+    pdu = template(rules, content=content, origin_server_ts=now_ms)
+    try:
+        again: Event | None = seal_event(pdu, rules, SERVER, KEY, again=True)
+    except InvalidEvent:
+        again = None
+    assert fields_of(again) == fields_of(at_once(pdu, rules))
+
+
 @given(rules=room_versions, type_=types, odd=oddities)
 def test_any_template_is_sealed_or_refused_as_it_would_be_step_by_step(
     rules: RoomVersion, type_: str, odd: dict[str, Any]
