@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from homeserver.storage.database import Database
+from homeserver.storage import events as event_storage
+from homeserver.storage.database import Database, Transaction
 from tests.client_api.room_server import RoomServer, room_server, segment
 from tests.world import WorldRoom
 
@@ -79,6 +80,16 @@ async def test_the_gap_of_a_limited_sync_is_filled_to_its_token(rooms: RoomServe
 
 async def test_other_servers_are_asked_for_what_is_before_the_oldest_event(rooms: RoomServer) -> None:
     alice, _, room = await a_room(rooms)
+    live = await room.live()
+    oldest = (await room.timeline())[0]
+    page = await rooms.get(alice, path(room, "messages"), dir="b", limit="100")
+    assert "end" not in page
+    assert rooms.elsewhere.asked == []
+
+    async def lack(tx: Transaction) -> None:
+        await event_storage.add_missing(tx, live.nid, ["$missing"], oldest.pos or 0)
+
+    await rooms.world.db.write(lack)
     page = await rooms.get(alice, path(room, "messages"), dir="b", limit="100")
     assert "end" not in page
     assert len(rooms.elsewhere.asked) == 1
