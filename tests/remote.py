@@ -222,7 +222,7 @@ class Server:
                 edu_receivers=edu_receivers
                 or {**_recording(server.edus), **server.encryption.edu_receivers()},
                 content=wire_content_repository(core, Media(), None),
-                version="0",
+                version=lambda: "0",
                 patience=patience,
             ),
             authenticate_user=_nobody,

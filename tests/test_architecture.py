@@ -30,6 +30,7 @@ COMMON = (
     "homeserver.addresses",
     "homeserver.bodies",
     "homeserver.egress",
+    "homeserver.late",
     "homeserver.live",
     "homeserver.origins",
     "homeserver.queries",
