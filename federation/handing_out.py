@@ -10,10 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-#: How many destinations are given something in one go: each may make a transaction of it right away.
+#: How many destinations make a transaction in one go of what they are given.
 HANDED_OUT_AT_ONCE: Final = 20
+#: And how many are given something at all: most have a transaction on its way, and it only waits there.
+_LOOKED_AT_ONCE: Final = 250
+
+#: Gives something to a server by its name; whether that makes a transaction of it right away.
+Give: TypeAlias = Callable[[str], bool]
 
 
 @dataclass(slots=True)
@@ -21,18 +26,20 @@ class _HandOut:
     """Something that is for many destinations, and how many of them have been given it."""
 
     servers: Sequence[str]
-    give: Callable[[str], object]
+    give: Give
     #: All up to here has been handed out once this has.
     pos: int
     given: int = 0
 
-    def go_on(self, count: int) -> bool:
-        """Give it to so many more; whether there are any left."""
-        until = self.given + count
-        for server_name in self.servers[self.given : until]:
-            self.give(server_name)
-        self.given = until
-        return until < len(self.servers)
+    def go_on(self) -> bool:
+        """Give it to as many more as one go allows; whether there are any left."""
+        begun = 0
+        for server_name in self.servers[self.given : self.given + _LOOKED_AT_ONCE]:
+            self.given += 1
+            begun += self.give(server_name)
+            if begun == HANDED_OUT_AT_ONCE:
+                break
+        return self.given < len(self.servers)
 
 
 class HandingOut:
@@ -51,7 +58,7 @@ class HandingOut:
         """Whatever is up to ``position`` is not handed out here."""
         self.reached = self.announced = position
 
-    def give(self, servers: Sequence[str], give: Callable[[str], object], pos: int = 0) -> None:
+    def give(self, servers: Sequence[str], give: Give, pos: int = 0) -> None:
         """Give something to servers, in the order of what is handed out; ``pos`` is reached after that.
 
         Few are given it at once, and of many the first.  For the others it waits.
@@ -61,7 +68,7 @@ class HandingOut:
             self.reached = max(self.reached, pos)
             return
         share = _HandOut(servers, give, pos)
-        if not self._waiting and not share.go_on(HANDED_OUT_AT_ONCE):
+        if not self._waiting and not share.go_on():
             self.reached = max(self.reached, pos)
             return
         self._waiting.append(share)
@@ -72,7 +79,7 @@ class HandingOut:
         try:
             while self._waiting:
                 await asyncio.sleep(0)  # those that were given something make their transactions
-                if not self._waiting[0].go_on(HANDED_OUT_AT_ONCE):
+                if not self._waiting[0].go_on():
                     self.reached = max(self.reached, self._waiting.popleft().pos)
         finally:
             self.task = None

@@ -133,24 +133,28 @@ class Sender:
         """Queue those of the events that this server sends, for every server they are for."""
         for stored in news.events:
             if stored.flags & SENT_HERE and stored.pos is not None:
-                servers = self._destinations(news.room, stored.event)
+                servers, outside = _destinations(news.room, stored.event)
                 if servers:
-                    outside = set(servers) - news.room.servers.keys()
                     self._handing_out.give(servers, partial(self._give_event, stored, outside))
             if stored.event.type == MEMBER:
                 self._greeting.new_member(news.room, stored.event)
         self._handing_out.give((), _nothing, news.pos)
 
-    def _give_event(self, stored: StoredEvent, outside: Collection[str], server_name: str) -> None:
-        if not self._is_wanted(server_name):
-            return
+    def _give_event(self, stored: StoredEvent, outside: Collection[str], server_name: str) -> bool:
         pos = stored.pos or 0
+        busy = self._outgoing.get(server_name)
+        if busy is not None and busy.worker is not None and server_name not in outside:
+            # What most of a thousand servers are, so that for each there is no more to do than this.
+            busy.add_event(pos, stored.nid)
+            return False
+        if not self._is_wanted(server_name):
+            return False
         outgoing = self._of(server_name, before=pos)
         outgoing.add_event(pos, stored.nid)
         if server_name in outside:  # of its stay in the room this is no part
             owe = partial(stays.owe, server_name=server_name, room_nid=stored.room_nid, pos=pos)
             outgoing.owed = self._db.write(owe)
-        self._wake(outgoing)
+        return self._wake(outgoing)
 
     def _give_sticky(self, server_name: str, nids: Iterable[int]) -> None:
         if self._is_wanted(server_name):
@@ -207,11 +211,12 @@ class Sender:
             give = partial(self._give_receipt, room.room_id, receipt, said)
             self._handing_out.give(tuple(room.servers), give, receipt.pos)
 
-    def _give_receipt(self, room_id: str, receipt: Receipt, said: object, server_name: str) -> None:
-        if self._is_wanted(server_name):
-            outgoing = self._of(server_name, before=receipt.pos)
-            outgoing.add_receipt(receipt.pos, room_id, receipt.user_id, receipt.thread_id, said)
-            self._wake(outgoing)
+    def _give_receipt(self, room_id: str, receipt: Receipt, said: object, server_name: str) -> bool:
+        if not self._is_wanted(server_name):
+            return False
+        outgoing = self._of(server_name, before=receipt.pos)
+        outgoing.add_receipt(receipt.pos, room_id, receipt.user_id, receipt.thread_id, said)
+        return self._wake(outgoing)
 
     def peer_is_alive(self, server_name: str) -> None:
         """A server spoke or answered: whatever failed before is tried again, at once or nearly so."""
@@ -275,13 +280,15 @@ class Sender:
     def _is_wanted(self, server_name: str) -> bool:
         return server_name not in ("", self._server_name) and self._allows(server_name)
 
-    def _give_fleeting(self, give: Callable[[Outgoing], None], server_name: str) -> None:
+    def _give_fleeting(self, give: Callable[[Outgoing], None], server_name: str) -> bool:
         """What may be lost is for those that work."""
-        if self._is_wanted(server_name):
-            outgoing = self._of(server_name)
-            if not outgoing.failures:
-                give(outgoing)
-                self._wake(outgoing)
+        if not self._is_wanted(server_name):
+            return False
+        outgoing = self._of(server_name)
+        if outgoing.failures:
+            return False
+        give(outgoing)
+        return self._wake(outgoing)
 
     def _in_outbox(self, destination: str) -> None:
         outgoing = self._of(destination)
@@ -292,17 +299,6 @@ class Sender:
             cut = self._db.write(partial(outbox.remove_oldest, destination=destination, keep=MAX_OUTBOX))
             cut.add_done_callback(partial(_log_given_up, destination=destination))
         self._wake(outgoing)
-
-    def _destinations(self, room: Room, event: Event) -> Sequence[str]:
-        """The servers in the room, wanted or not, and the one whose user has just been removed from it.
-
-        Not the sender's: where it is not this one, it has the event.
-        """
-        servers = set(room.servers)
-        if event.type == MEMBER and event.content.get("membership") in ("leave", "ban"):
-            servers.add(server_of(event.state_key or ""))
-        servers.discard(server_of(event.sender))
-        return tuple(servers)
 
     def _of(self, server_name: str, before: int | None = None) -> Outgoing:
         outgoing = self._outgoing.get(server_name)
@@ -319,11 +315,12 @@ class Sender:
         if outgoing.failures:
             heapq.heappush(self._due, (outgoing.retry_at_ms, outgoing.server_name))
 
-    def _wake(self, outgoing: Outgoing) -> None:
-        if outgoing.worker is None and self._is_due(outgoing):
-            outgoing.worker = asyncio.create_task(
-                self._work(outgoing), name=f"sending to {outgoing.server_name}"
-            )
+    def _wake(self, outgoing: Outgoing) -> bool:
+        """Begin to send to a destination, where that is due; whether it was."""
+        if outgoing.worker is not None or not self._is_due(outgoing):
+            return False
+        outgoing.worker = asyncio.create_task(self._work(outgoing), name=f"sending to {outgoing.server_name}")
+        return True
 
     async def _work(self, outgoing: Outgoing) -> None:
         """Send until there is nothing to send, or the destination fails."""
@@ -378,8 +375,24 @@ class Sender:
             self.tick()
 
 
-def _nothing(_server_name: str) -> None:
+def _destinations(room: Room, event: Event) -> tuple[Sequence[str], Collection[str]]:
+    """The servers in a room, wanted or not, and the one whose user has just been removed from it.
+
+    Those of them that are not in the room stand apart as well.  Not the sender's: where it is not
+    this one, it has the event.
+    """
+    own = server_of(event.sender)
+    servers = [server_name for server_name in room.servers if server_name != own]
+    if event.type == MEMBER and event.content.get("membership") in ("leave", "ban"):
+        removed = server_of(event.state_key or "")
+        if removed != own and removed not in room.servers:
+            return [*servers, removed], (removed,)
+    return servers, ()
+
+
+def _nothing(_server_name: str) -> bool:
     """A position is reached, with nothing for anybody."""
+    return False
 
 
 def _log_given_up(cut: asyncio.Future[int], destination: str | None = None) -> None:

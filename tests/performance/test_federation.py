@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from federation import packing
 from federation.handing_out import HANDED_OUT_AT_ONCE
+from federation.sender import Sender
 from homeserver.protocol import event_format, unsealing
 from homeserver.rooms.announcement import NewEvents
-from tests.federation.sending import Story
+from homeserver.storage.events import StoredEvent
+from tests.federation.sending import Recorded, Story
 from tests.performance.counting import Statements, counted_calls, counted_statements, counted_tasks
 from tests.remote import Network, Server
 
@@ -100,3 +104,45 @@ async def test_who_sends_a_message_does_not_wait_for_all_its_destinations(
     assert made_at_once <= HANDED_OUT_AT_ONCE + 1
     assert len(story.peer.transactions) - sent_before == destinations
     assert len(bodies) <= 1
+
+
+class Silent(Recorded):
+    """A server that takes its time with every transaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: asyncio.Queue[str] = asyncio.Queue()
+        self.answers = asyncio.Event()
+
+    async def send_transaction(
+        self, server_name: str, transaction_id: str, transaction: Mapping[str, Any] | bytes
+    ) -> dict[str, Any]:
+        self.asked.put_nowait(server_name)
+        await self.answers.wait()
+        return await super().send_transaction(server_name, transaction_id, transaction)
+
+
+async def test_an_event_only_waits_for_destinations_that_have_not_answered_yet(story: Story) -> None:
+    await story.say("hello", "again")
+    room = await story.room()
+    first, second = list(room.recent)[-2:]
+    silent = story.peer = Silent()
+    await story.restart()
+    room.servers = {f"s{number}.example": 1 for number in range(300)}
+
+    def send(message: StoredEvent) -> None:
+        news = NewEvents(pos=message.pos or 0, room=room, events=(message,), users=frozenset())
+        story.sender.new_events(news)
+
+    send(first)
+    asked = {await silent.asked.get() for _ in room.servers}
+    with counted_calls(Sender, "_wake") as woken, counted_tasks() as made:
+        send(second)
+        await asyncio.sleep(0.01)  # the rest of them get it in turns
+    silent.answers.set()
+    await story.sender.idle()
+
+    assert asked == room.servers.keys()
+    assert woken == []
+    assert len(made) <= 1
+    assert all(silent.bodies(server_name) == ["hello", "again"] for server_name in room.servers)
