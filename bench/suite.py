@@ -46,8 +46,9 @@ class Suite:
             console.print(table(lines, software, engine, self.size))
             for warning in warnings(lines):
                 console.print(f"[yellow]Careful:[/yellow] {warning}")
-        for file in self._kept(runs, software):
-            console.print(f"written to {file}")
+            # After each engine, so that a run that is broken off has not been for nothing.
+            for file in self._kept(runs, software):
+                console.print(f"written to {file}")
 
     def _kept(self, runs: dict[str, tuple[list[Figure], Results]], software: Sequence[str]) -> list[Path]:
         self.output.mkdir(parents=True, exist_ok=True)
