@@ -67,14 +67,30 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text())
 
 
+def _measured(results: Path) -> Iterator[Any]:
+    """What was kept of each engine: of a full run, else of a quick one.  Raises ``FileNotFoundError``."""
+    found = False
+    for engine in _ENGINES:
+        files = [results / f"{size}-{engine}.json" for size in ("full", "quick")]
+        for file in [file for file in files if file.exists()][:1]:
+            found = True
+            yield _read(file)
+    if not found:
+        raise FileNotFoundError(results / "full-sqlite.json")
+
+
 def _all(_: str, results: Path) -> Iterator[str]:
-    kept = _read(results / "full.json")
-    yield f"{' and '.join(kept['servers'])}, Python {kept['machine']['python']}, {kept['at'][:10]}."
-    for engine, measured in kept["engines"].items():
-        yield from ("", f"### On {_ENGINES[engine]}", "")
+    for number, kept in enumerate(_measured(results)):
+        if number:
+            yield ""
+        yield f"### On {_ENGINES[kept['engine']]}"
+        yield ""
+        yield f"{' and '.join(kept['servers'])}, Python {kept['machine']['python']}, {kept['at'][:10]},"
+        yield f"{kept['machine']['processors']} processors, {kept['size']['name']} size."
+        yield ""
         yield _row("", *kept["servers"], "times better", "least – most", "aimed at")
         yield _row("---", *["---"] * 5)
-        for figure in measured["figures"]:
+        for figure in kept["figures"]:
             yield _figure_row(figure)
 
 
@@ -90,15 +106,18 @@ def _figure_row(figure: Json) -> str:
 
 
 def _highlights(_: str, results: Path) -> Iterator[str]:
-    engines = _read(results / "full.json")["engines"]
-    names = [_ENGINES[engine] for engine in engines]
-    yield _row("times better than Synapse, on", *names)
-    yield _row("---", *["---"] * len(names))
-    by_key = [{figure["key"]: figure for figure in measured["figures"]} for measured in engines.values()]
+    measured = list(_measured(results))
+    yield _row("times better than Synapse, on", *(_ENGINES[kept["engine"]] for kept in measured))
+    yield _row("---", *["---"] * len(measured))
+    by_key = [{figure["key"]: figure for figure in kept["figures"]} for kept in measured]
     for key in TARGETS:
         if key in by_key[0]:
             title = by_key[0][key]["title"].strip()
-            yield _row(title, *(f"{figures[key]['compared']['times']:.1f}" for figures in by_key))
+            yield _row(title, *(_times(figures.get(key)) for figures in by_key))
+
+
+def _times(figure: Json | None) -> str:
+    return "" if figure is None else f"{figure['compared']['times']:.1f}"
 
 
 def _growth(_: str, results: Path) -> Iterator[str]:

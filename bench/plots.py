@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,20 +18,17 @@ mpl.rcParams["svg.hashsalt"] = "bench"
 _REACHED, _MISSED, _TARGET = "#2e7d32", "#c77700", "#222222"
 
 
-def ratios(runs: Mapping[str, Sequence[Figure]], folder: Path, name: str) -> list[Path]:
-    """How many times better each figure with a target is, an engine beside the other; the files written."""
-    kept = {
-        engine: [line for line in lines if line.target and line.compared] for engine, lines in runs.items()
-    }
-    height = 1.5 + 0.32 * max(map(len, kept.values()))
-    drawing = Drawing(figsize=(4 + 4 * len(runs), height), layout="constrained")
-    axes = drawing.subplots(1, len(runs), squeeze=False, sharey=True)[0]
-    for each, (engine, lines) in zip(axes, kept.items(), strict=True):
-        _bars(each, lines)
-        each.set_title(engine)
-    # The rows are shared; the first stands at the top.
-    axes[0].invert_yaxis()
-    drawing.suptitle("Times better than Synapse: medians, least to most, and what is aimed at (|)")
+def ratios(engine: str, lines: Sequence[Figure], folder: Path, name: str) -> list[Path]:
+    """How many times better each figure with a target is; the files written."""
+    kept = [line for line in lines if line.target and line.compared]
+    drawing = Drawing(figsize=(9, 1.5 + 0.32 * len(kept)), layout="constrained")
+    axes = drawing.subplots()
+    _bars(axes, kept)
+    # The first stands at the top.
+    axes.invert_yaxis()
+    drawing.suptitle(
+        f"Times better than Synapse on {engine}: medians, least to most, and what is aimed at (|)"
+    )
     return saved(drawing, folder, name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -49,9 +49,9 @@ def warnings(lines: Sequence[Figure]) -> list[str]:
 
 
 def as_json(
-    runs: Mapping[str, tuple[Sequence[Figure], Results]], software: Sequence[str], size: Size
+    engine: str, lines: Sequence[Figure], results: Results, software: Sequence[str], size: Size
 ) -> dict[str, Any]:
-    """Everything a later reader needs: the machine, the sizes, by engine the figures and each round."""
+    """Everything a later reader needs: the machine, the sizes, the figures and each round."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -60,12 +60,8 @@ def as_json(
             "processors": os.cpu_count(),
         },
         "servers": list(software),
+        "engine": engine,
         "size": asdict(size),
-        "engines": {
-            engine: {
-                "figures": [{**asdict(line), "reached": line.reached} for line in lines],
-                **asdict(results),
-            }
-            for engine, (lines, results) in runs.items()
-        },
+        "figures": [{**asdict(line), "reached": line.reached} for line in lines],
+        **asdict(results),
     }

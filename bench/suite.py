@@ -37,28 +37,25 @@ class Suite:
     def measure(self, console: Console) -> None:
         """Do all of it.  Raises ``GeneratorFailed`` where a server answered what it must not."""
         software = SOFTWARE[:1] if self.alone else SOFTWARE
-        runs: dict[str, tuple[list[Figure], Results]] = {}
         for engine in self.engines:
             with console.status("starting") as status:
                 results = measured(engine, software, self.scenarios, self.size, status.update)
             lines = figures(results, self.scenarios, self.size)
-            runs[engine] = lines, results
             console.print(table(lines, software, engine, self.size))
             for warning in warnings(lines):
                 console.print(f"[yellow]Careful:[/yellow] {warning}")
-            # After each engine, so that a run that is broken off has not been for nothing.
-            for file in self._kept(runs, software):
+            for file in self._kept(engine, lines, results, software):
                 console.print(f"written to {file}")
 
-    def _kept(self, runs: dict[str, tuple[list[Figure], Results]], software: Sequence[str]) -> list[Path]:
+    def _kept(
+        self, engine: str, lines: list[Figure], results: Results, software: Sequence[str]
+    ) -> list[Path]:
         self.output.mkdir(parents=True, exist_ok=True)
-        file = self.output / f"{self.name}.json"
+        name = f"{self.name}-{engine}"
+        file = self.output / f"{name}.json"
         versions = [f"{each} {_version_of(each)}" for each in software]
-        file.write_text(json.dumps(as_json(runs, versions, self.size), indent=1) + "\n")
-        if self.alone:
-            return [file]
-        lines = {engine: lines for engine, (lines, _) in runs.items()}
-        return [file, *plots.ratios(lines, self.output, self.name)]
+        file.write_text(json.dumps(as_json(engine, lines, results, versions, self.size), indent=1) + "\n")
+        return [file] if self.alone else [file, *plots.ratios(engine, lines, self.output, name)]
 
 
 def measured(

@@ -31,6 +31,6 @@ def test_every_scenario_runs_and_every_answer_is_right(tmp_path: Path) -> None:
     console = Console(record=True, width=140)
     console.print(table(lines, ["inglenook"], "sqlite", TINY))
     assert "Messages sent, 1 connection" in console.export_text()
-    kept = json.loads(json.dumps(as_json({"sqlite": (lines, results)}, ["inglenook"], TINY)))
+    kept = json.loads(json.dumps(as_json("sqlite", lines, results, ["inglenook"], TINY)))
     assert kept["size"] == asdict(TINY)
-    assert ratios({"sqlite": lines}, tmp_path, "tiny") == [tmp_path / "tiny.png", tmp_path / "tiny.svg"]
+    assert ratios("sqlite", lines, tmp_path, "tiny") == [tmp_path / "tiny.png", tmp_path / "tiny.svg"]
