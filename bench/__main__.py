@@ -51,7 +51,7 @@ def suite(
     if unknown := set(engine or []) - set(ENGINES):
         raise typer.BadParameter(f"no engine {', '.join(unknown)}; there are {', '.join(ENGINES)}")
     size = QUICK if quick else FULL
-    Suite(
+    right = Suite(
         scenarios=scenarios,
         size=size,
         engines=engine or ENGINES,
@@ -59,6 +59,7 @@ def suite(
         name="some" if only or alone else size.name,
         alone=alone,
     ).measure(console)
+    raise typer.Exit(0 if right else 1)
 
 
 @app.command()

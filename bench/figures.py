@@ -45,7 +45,8 @@ def figures(results: Results, scenarios: Sequence[Scenario], size: Size) -> list
     """Every line of the report, in order."""
     lines = [_memory("memory_idle", "Resident memory, idle", results.idle_memory, 0)]
     for scenario in scenarios:
-        lines += _of_scenario(scenario, results.rounds[scenario.key], size)
+        if scenario.key in results.rounds:
+            lines += _of_scenario(scenario, results.rounds[scenario.key], size)
     lines.append(_memory("memory_after", "Resident memory, after the work", results.memory_after, 0))
     lines.append(_memory("pss_after", "    the same, shared pages counted once", results.memory_after, 1))
     return lines

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.generator.process import Generator, generators
+from bench.generator.process import Generator, GeneratorFailed, generators
 from bench.generator.site import Site
 from bench.generator.usage import memory_bytes, tree
 from bench.scenarios.scenario import Round, Scenario
@@ -21,6 +21,8 @@ class Results:
     """
 
     rounds: dict[str, list[list[Round]]] = field(default_factory=dict)
+    #: Of scenarios that came to nothing, why.
+    failed: dict[str, str] = field(default_factory=dict)
     idle_memory: list[tuple[int, int]] = field(default_factory=list)
     memory_after: list[tuple[int, int]] = field(default_factory=list)
 
@@ -34,13 +36,27 @@ def run(
     with generators(sites, "bench.scenarios.programme", size) as started:
         for scenario in scenarios:
             tell(f"{scenario.key}: preparing")
-            for generator in started:
-                generator.order("prepare", scenario.key)
-            for generator in started:
-                generator.result()
-            results.rounds[scenario.key] = _rounds(started, scenario, size, tell)
+            try:
+                _prepare(started, scenario)
+                results.rounds[scenario.key] = _rounds(started, scenario, size, tell)
+            except GeneratorFailed as error:
+                # Without a figure; what others took long to measure stays.
+                results.failed[scenario.key] = str(error)
     results.memory_after = [memory_bytes(tree(site.pid)) for site in sites]
     return results
+
+
+def _prepare(started: Sequence[Generator], scenario: Scenario) -> None:
+    for generator in started:
+        generator.order("prepare", scenario.key)
+    failures = []
+    for generator in started:
+        try:
+            generator.result()
+        except GeneratorFailed as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def _rounds(

@@ -34,8 +34,9 @@ class Suite:
     #: Our server without Synapse beside it.
     alone: bool = False
 
-    def measure(self, console: Console) -> None:
-        """Do all of it.  Raises ``GeneratorFailed`` where a server answered what it must not."""
+    def measure(self, console: Console) -> bool:
+        """Do all of it; whether every answer was right."""
+        right = True
         software = SOFTWARE[:1] if self.alone else SOFTWARE
         for engine in self.engines:
             with console.status("starting") as status:
@@ -44,8 +45,13 @@ class Suite:
             console.print(table(lines, software, engine, self.size))
             for warning in warnings(lines):
                 console.print(f"[yellow]Careful:[/yellow] {warning}")
+            for key, reason in results.failed.items():
+                console.print(f"[red]Failed:[/red] {key}:")
+                console.print(reason, markup=False)
+            right = right and not results.failed
             for file in self._kept(engine, lines, results, software):
                 console.print(f"written to {file}")
+        return right
 
     def _kept(
         self, engine: str, lines: list[Figure], results: Results, software: Sequence[str]

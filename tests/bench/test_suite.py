@@ -22,6 +22,7 @@ def test_every_scenario_runs_and_every_answer_is_right(tmp_path: Path) -> None:
 
     results = measured("sqlite", ["inglenook"], SCENARIOS, TINY, told.append)
 
+    assert results.failed == {}
     lines = figures(results, SCENARIOS, TINY)
     assert [line.key for line in lines if line.values[0] <= 0 and line.unit != "bytes"] == []
     assert {line.key for line in lines} >= TARGETS.keys()
