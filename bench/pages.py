@@ -101,23 +101,41 @@ def _figure_row(figure: Json) -> str:
     title = figure["title"]
     # What belongs to the line above is indented in the terminal.
     named = f"… {title.strip()}" if title.startswith(" ") else title
-    spread = f"{compared['least']:.1f} – {compared['most']:.1f}"
-    return _row(named, ours, theirs, f"{compared['times']:.1f}", spread, aim)
+    spread = f"{_number(compared['least'])} – {_number(compared['most'])}"
+    return _row(named, ours, theirs, _number(compared["times"]), spread, aim)
 
 
 def _highlights(_: str, results: Path) -> Iterator[str]:
     measured = list(_measured(results))
-    yield _row("times better than Synapse, on", *(_ENGINES[kept["engine"]] for kept in measured))
+    yield _row("times better than Synapse, on", *map(_named, measured))
     yield _row("---", *["---"] * len(measured))
     by_key = [{figure["key"]: figure for figure in kept["figures"]} for kept in measured]
+    titles = _whole_titles(measured[0]["figures"])
     for key in TARGETS:
-        if key in by_key[0]:
-            title = by_key[0][key]["title"].strip()
-            yield _row(title, *(_times(figures.get(key)) for figures in by_key))
+        if key in titles:
+            yield _row(titles[key], *(_times(figures.get(key)) for figures in by_key))
+
+
+def _named(kept: Json) -> str:
+    size = kept["size"]["name"]
+    return _ENGINES[kept["engine"]] + ("" if size == "full" else f" ({size} size)")
+
+
+def _whole_titles(figures: Sequence[Json]) -> dict[str, str]:
+    """Titles by key; of what belongs to the line above, together with that one's."""
+    titles: dict[str, str] = {}
+    above = ""
+    for figure in figures:
+        title = figure["title"]
+        if title.startswith(" "):
+            titles[figure["key"]] = f"{above}, {title.strip()}"
+        else:
+            above = titles[figure["key"]] = title
+    return titles
 
 
 def _times(figure: Json | None) -> str:
-    return "" if figure is None else f"{figure['compared']['times']:.1f}"
+    return "" if figure is None else _number(figure["compared"]["times"])
 
 
 def _growth(_: str, results: Path) -> Iterator[str]:
