@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Final
 
 from federation.signature_worker import LENGTH, Batch, Verdict, decode_verdicts, encode_batch, framed
+from homeserver.worker_process import WorkerProcess
 
 _SCRIPT = Path(__file__).with_name("signature_worker.py")
 
@@ -64,7 +63,7 @@ class SignatureWorkers:
         await asyncio.gather(*(worker.end() for worker in ending))
 
     async def _verdicts(self, batch: Batch) -> list[Verdict]:
-        worker = self._idle.pop() if self._idle else await _Worker.start()
+        worker = self._idle.pop() if self._idle else await _Worker.start(_SCRIPT)
         self._busy.add(worker)
         try:
             found = await worker.do(batch)
@@ -84,42 +83,10 @@ class SignatureWorkers:
             worker.dismiss()
 
 
-class _Worker:
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    @classmethod
-    async def start(cls) -> _Worker:
-        # It finds the same packages, and of the environment it gets nothing: no secret is within its reach.
-        environ = {"PYTHONPATH": os.pathsep.join(sys.path)}
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-s", str(_SCRIPT)),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env=environ,
-                start_new_session=True,
-            )
-        )
-
+class _Worker(WorkerProcess):
     async def do(self, batch: Batch) -> list[Verdict]:
         """The verdicts on a batch.  ``OSError`` or ``EOFError`` when the process is lost."""
-        into, out = self._process.stdin, self._process.stdout
-        assert into is not None
-        assert out is not None
-        into.writelines(framed(encode_batch(batch)))
-        await into.drain()
-        length = int.from_bytes(await out.readexactly(LENGTH), "big")
-        return decode_verdicts(await out.readexactly(length))
-
-    async def end(self) -> None:
-        """Kill the process and wait until it is gone."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    def dismiss(self) -> None:
-        """Let the process end by itself, as it does when its input ends."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self.into.writelines(framed(encode_batch(batch)))
+        await self.into.drain()
+        length = int.from_bytes(await self.out.readexactly(LENGTH), "big")
+        return decode_verdicts(await self.out.readexactly(length))

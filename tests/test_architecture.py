@@ -23,6 +23,7 @@ CORE = (
     "homeserver.tasks",
     "homeserver.turns",
     "homeserver.lookups",
+    "homeserver.worker_process",
 )
 COMMON = (
     *CORE,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from homeserver.errors import limit_exceeded
+from homeserver.worker_process import WorkerProcess
 
 _SCRIPT = Path(__file__).with_name("image_worker.py")
 
@@ -34,8 +33,7 @@ class NotAnImage(Exception):
     """Content of which no thumbnail can be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageJob:
+class ImageJob(msgspec.Struct, frozen=True):
     """What is wanted of an image, as ``image_worker.Job`` has it; ``size`` is the image's, in bytes."""
 
     size: int
@@ -46,8 +44,7 @@ class ImageJob:
     max_pixels: int
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(msgspec.Struct, frozen=True):
     """A thumbnail; ``data`` is ``None`` where the image itself serves."""
 
     content_type: str
@@ -88,7 +85,7 @@ class ImageWorkers:
     async def _make(self, image: AsyncIterator[bytes], job: ImageJob) -> Picture:
         if self._retirement is not None:
             self._retirement.cancel()
-        worker = self._idle.pop() if self._idle else await _Worker.start()
+        worker = self._idle.pop() if self._idle else await _Worker.start(_SCRIPT)
         try:
             async with asyncio.timeout(self._seconds):
                 outcome, picture = await worker.do(image, job)
@@ -118,52 +115,22 @@ class ImageWorkers:
             worker.dismiss()
 
 
-class _Worker:
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self.jobs = 0
-
-    @classmethod
-    async def start(cls) -> _Worker:
-        # It finds the same packages, and of the environment it gets nothing: no secret is within its reach.
-        environ = {"PYTHONPATH": os.pathsep.join(sys.path)}
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-s", str(_SCRIPT)),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env=environ,
-                start_new_session=True,
-            )
-        )
+class _Worker(WorkerProcess):
+    #: How many jobs it has done.
+    jobs = 0
 
     async def do(self, image: AsyncIterator[bytes], job: ImageJob) -> tuple[str, Picture]:
         """The outcome of a job, and the thumbnail.  ``EOFError`` when the process is lost."""
         self.jobs += 1
-        into, out = self._process.stdin, self._process.stdout
-        assert into is not None
-        assert out is not None
-        into.write(json.dumps(asdict(job)).encode() + b"\n")
+        self.into.write(json.dumps(msgspec.structs.asdict(job)).encode() + b"\n")
         async for piece in image:
-            into.write(piece)
-            await into.drain()
-        line = await out.readline()
+            self.into.write(piece)
+            await self.into.drain()
+        line = await self.out.readline()
         if not line:
             raise EOFError("the process has ended")
         head = json.loads(line)
         if head["size"] > _MAX_RESULT:
             raise EOFError("the thumbnail is too large")
-        data = await out.readexactly(head["size"])
+        data = await self.out.readexactly(head["size"])
         return head["outcome"], Picture(head["content_type"], data if head["outcome"] == "made" else None)
-
-    async def end(self) -> None:
-        """Kill the process and wait until it is gone."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    def dismiss(self) -> None:
-        """Let the process end by itself, as it does when its input ends."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()

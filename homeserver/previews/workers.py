@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
 from typing import Final, TypeVar
 
 import msgspec
 
 from homeserver.previews.found import Found, ImageKind, Job
+from homeserver.worker_process import start_python
 
 T = TypeVar("T")
 
@@ -42,15 +40,7 @@ class Workers:
 
     async def _run(self, body: bytes, job: Job) -> bytes:
         async with self._slots:
-            # It finds the same packages; of the environment it gets nothing: no secret is within reach.
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-s", "-m", "homeserver.previews.worker"),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=DEVNULL,
-                env={"PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,
-            )
+            process = await start_python("-m", "homeserver.previews.worker")
             try:
                 async with asyncio.timeout(self._seconds):
                     answer, _ = await process.communicate(msgspec.json.encode(job) + b"\n" + body)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence, Set
 from itertools import takewhile
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
+
+Key = TypeVar("Key", int, str)
 
 #: Reads the newest positions of some rooms from the database.
 Load: TypeAlias = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
@@ -14,8 +16,29 @@ _MAX_ROOMS = 200_000
 _MAX_USERS = 20_000
 
 
-class NewestPositions:
-    """The newest position of one kind of change in each room.
+class _Positions(Generic[Key]):
+    """The newest position of one kind of change of each of some rooms or users, ``most`` at once."""
+
+    def __init__(self, floor: int, most: int) -> None:
+        self._floor = floor
+        self._most = most
+        #: The newest change stands last.
+        self._newest: OrderedDict[Key, int] = OrderedDict()
+
+    def note(self, key: Key, pos: int) -> None:
+        """Something of a room or user changes at ``pos``, which is after every position noted before."""
+        self._newest[key] = pos
+        self._newest.move_to_end(key)
+        if len(self._newest) > self._most:
+            _, self._floor = self._newest.popitem(last=False)
+
+    def may_have_changed(self, key: Key, since: int) -> bool:
+        """Whether something may have changed after ``since``; where not, nothing has."""
+        return since < self._floor or self._newest.get(key, 0) > since
+
+
+class NewestPositions(_Positions[int]):
+    """The newest position of one kind of change in each room, by ``room_nid``.
 
     Complete for positions after ``floor``: a room that is not noted has not changed
     since.  What is older is read from the database.  A position may be noted before
@@ -23,17 +46,8 @@ class NewestPositions:
     """
 
     def __init__(self, floor: int, load: Load) -> None:
-        self._floor = floor
+        super().__init__(floor, _MAX_ROOMS)
         self._load = load
-        #: The newest change stands last.
-        self._newest: OrderedDict[int, int] = OrderedDict()
-
-    def note(self, room_nid: int, pos: int) -> None:
-        """A room changes at ``pos``, which is after every position noted before."""
-        self._newest[room_nid] = pos
-        self._newest.move_to_end(room_nid)
-        if len(self._newest) > _MAX_ROOMS:
-            _, self._floor = self._newest.popitem(last=False)
 
     async def changed(self, room_nids: Set[int], since: int) -> set[int]:
         """Those of the rooms that changed after ``since``."""
@@ -46,10 +60,6 @@ class NewestPositions:
     def changed_anywhere(self, since: int) -> list[int]:
         """All rooms that changed after ``since``, as far as that is not before the start."""
         return [nid for nid, _ in takewhile(lambda item: item[1] > since, reversed(self._newest.items()))]
-
-    def has_changed(self, room_nid: int, since: int) -> bool:
-        """Whether one room may have changed after ``since``: certain only for positions after the start."""
-        return since < self._floor or self._newest.get(room_nid, 0) > since
 
     def position(self, room_nid: int) -> int:
         """The newest position that was noted of a room; 0 for none."""
@@ -70,7 +80,7 @@ class NewestPositions:
         return {nid for nid in room_nids if newest.get(nid, 0) > since}
 
 
-class UserPositions:
+class UserPositions(_Positions[str]):
     """The newest position of one kind of change of each user.
 
     Complete for positions after ``floor``, as ``NewestPositions`` is.  A change is noted before it
@@ -78,17 +88,4 @@ class UserPositions:
     """
 
     def __init__(self, floor: int) -> None:
-        self._floor = floor
-        #: The newest change stands last.
-        self._newest: OrderedDict[str, int] = OrderedDict()
-
-    def note(self, user_id: str, pos: int) -> None:
-        """Something of a user changes at ``pos``, which is after every position noted before."""
-        self._newest[user_id] = pos
-        self._newest.move_to_end(user_id)
-        if len(self._newest) > _MAX_USERS:
-            _, self._floor = self._newest.popitem(last=False)
-
-    def may_have_changed(self, user_id: str, since: int) -> bool:
-        """Whether something of a user may have changed after ``since``; where not, nothing has."""
-        return since < self._floor or self._newest.get(user_id, 0) > since
+        super().__init__(floor, _MAX_USERS)

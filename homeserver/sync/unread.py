@@ -183,7 +183,7 @@ class Unread:
     async def _brought_up_to(self, room: Room, known: _Known, now: int) -> _Known | None:
         """The same at a later position; ``None`` where that takes a count from the beginning."""
         user_id, read = known.reader.user_id, known.read
-        if self._receipts.has_changed(room.nid, known.upto):
+        if self._receipts.may_have_changed(room.nid, known.upto):
             read = ReadUpTo(await self._receipts_of(room, user_id), read.own)
         if known.upto >= now and read == known.read:
             return known

@@ -96,7 +96,7 @@ async def client(sqlite_database: Database) -> AsyncIterator[Client]:
     login = await sessions.log_in(ALICE)
 
     async def no_server(*_: object) -> str:
-        raise NotImplementedError
+        raise AssertionError("no server asks here")
 
     dispatcher = Dispatcher(
         ROUTES,
