@@ -80,4 +80,4 @@ class Health:
         await have_loaded("homeserver.exposition")
         from homeserver.exposition import CONTENT_TYPE, exposition  # noqa: PLC0415  see there
 
-        return Text(exposition(self._metrics), CONTENT_TYPE)
+        return Text(await exposition(self._metrics), CONTENT_TYPE)

@@ -262,7 +262,7 @@ async def test_tokens_are_in_no_log_and_no_metric(live_room: LiveRoom) -> None:
         async with live_room.events() as stream, live_room.socket() as socket:
             await stream.next_event()
             await socket.ask("send", room_id="!nowhere:x", event_type="m.x", content={})
-            shown = exposition(metrics).decode()
+            shown = (await exposition(metrics)).decode()
         async with live_room.events(since="nonsense") as stream:
             assert stream.response.status == 400
         async with asyncio.timeout(30):

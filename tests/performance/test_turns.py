@@ -22,6 +22,8 @@ from federation import transport as transport_module
 from federation.transport import Transport, WireRequest
 from homeserver.config import load_config
 from homeserver.errors import RemoteError
+from homeserver.exposition import exposition
+from homeserver.health import Metrics
 from homeserver.main import Server as Running
 from homeserver.memory import collect_rarely
 from homeserver.protocol.signing import generate_signing_key
@@ -64,6 +66,21 @@ async def elsewhere(work: Callable[[], Awaitable[None]]) -> None:
         await work()
 
     await asyncio.to_thread(asyncio.run, done())
+
+
+async def test_the_metrics_of_many_routes_are_written_out_beside_the_loop() -> None:
+    metrics = Metrics()
+    for number in range(300):
+        metrics.observe_request("GET", f"/_matrix/client/v3/some/{number}", 200, 0.01)
+    factor = yardstick()
+
+    with longest_turn() as turns:
+        await asyncio.sleep(0)  # whole turns are measured
+        shown = await exposition(metrics)
+        await asyncio.sleep(0)
+
+    assert shown.count(b"inglenook_request_seconds_count{") == 300
+    assert turns.longest < _ALLOWED * factor, turns.what
 
 
 @pytest.mark.timeout(180)
