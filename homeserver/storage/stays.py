@@ -104,9 +104,10 @@ async def newest_missed(r: Reader, server_name: str, after: int, upto: int, limi
     rows = await r.fetch(
         """SELECT e.pos, e.event_nid, e.room_nid, newest.joined_pos
            FROM (SELECT s.room_nid, s.joined_pos, (
-                     SELECT MAX(e.pos) FROM events e
+                     SELECT e.pos FROM events e
                      WHERE e.room_nid = s.room_nid AND e.flags IN (4, 12) AND e.pos > $2 AND e.pos <= $3
                          AND e.pos > s.joined_pos AND (s.left_pos IS NULL OR e.pos <= s.left_pos)
+                     ORDER BY e.pos DESC LIMIT 1
                  ) AS pos
                  FROM room_stays s
                  WHERE s.server_name = $1 AND (s.left_pos IS NULL OR s.left_pos > $2)) newest
