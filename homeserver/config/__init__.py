@@ -203,7 +203,7 @@ class Caches:
     """How much of what is stored is kept in memory."""
 
     #: Bytes that events read lately may take.
-    event_bytes: Annotated[int, number(int, 1_048_576, 68_719_476_736)] = 25_165_824
+    event_bytes: Annotated[int, number(int, 1_048_576, 68_719_476_736)] = 16_777_216
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ BUSY_TIMEOUT_S = 5.0
 #: rest some five microseconds more.
 PRAGMAS = (
     "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -8192",
+    "PRAGMA cache_size = -4096",
     "PRAGMA mmap_size = 0",
     "PRAGMA temp_store = MEMORY",
 )
