@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
@@ -54,8 +54,7 @@ from client_api.unsubscribing import UnsubscribingApi
 from client_api.user_directory import UserDirectoryApi
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientApi:
+class ClientApi(msgspec.Struct, frozen=True, kw_only=True):
     """The modules that answer clients."""
 
     discovery: DiscoveryApi

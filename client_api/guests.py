@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+import msgspec
 
 from homeserver.web import Route
 
@@ -60,4 +61,4 @@ FOR_GUESTS = frozenset(
 
 def open_to_guests(rows: Iterable[Route]) -> list[Route]:
     """The rows, those that guests may call marked so."""
-    return [replace(row, guests=(row.method, row.path) in FOR_GUESTS) for row in rows]
+    return [msgspec.structs.replace(row, guests=(row.method, row.path) in FOR_GUESTS) for row in rows]

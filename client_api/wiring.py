@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from client_api.account_data import AccountDataApi
 from client_api.accounts import AccountApi
@@ -92,8 +93,7 @@ from homeserver.users.shared_secret import SharedSecret
 from homeserver.users.third_party_ids import ThirdPartyIds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says of it.
 
     Clients are told the base URL and the room version; who knows ``registration_secret`` may register.
@@ -104,12 +104,12 @@ class Settings:
     default_room_version: str = DEFAULT_ROOM_VERSION.id
     registration_secret: str | None = None
     forgets_on_leave: bool = False
-    ways: Login = field(default_factory=Login)
+    ways: Login = msgspec.field(default_factory=Login)
     support: Support | None = None
-    turn: Turn = field(default_factory=Turn)
-    rendezvous: Rendezvous = field(default_factory=Rendezvous)
-    live: LiveStreams = field(default_factory=LiveStreams)
-    origins: Origins = field(default_factory=Origins)
+    turn: Turn = msgspec.field(default_factory=Turn)
+    rendezvous: Rendezvous = msgspec.field(default_factory=Rendezvous)
+    live: LiveStreams = msgspec.field(default_factory=LiveStreams)
+    origins: Origins = msgspec.field(default_factory=Origins)
 
 
 def wire_client_api(

@@ -8,9 +8,10 @@ Specification: server-server API, "Resolving server names".
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
+
+import msgspec
 
 from federation.srv import LookUpSrv, SrvRecord, in_order_of_trial
 from federation.well_known import (
@@ -47,8 +48,7 @@ class NotPermitted(Exception):
     """The configuration does not let this server talk with that one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(msgspec.Struct, frozen=True):
     """One way to reach a server.
 
     ``host`` (a name or an IP address without brackets) and ``port`` are connected
@@ -62,8 +62,7 @@ class Destination:
     tls_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnownMemory:
+class WellKnownMemory(msgspec.Struct, frozen=True):
     """What is remembered of a host's ``.well-known``; times are seconds of the monotonic clock.
 
     After ``expires`` the host is asked again, but until ``usable_until`` the
@@ -76,8 +75,7 @@ class WellKnownMemory:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _SrvMemory:
+class _SrvMemory(msgspec.Struct, frozen=True):
     records: list[SrvRecord]
     expires: float
 

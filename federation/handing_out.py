@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import msgspec
 
 #: How many destinations make a transaction in one go of what they are given.
 HANDED_OUT_AT_ONCE: Final = 20
@@ -21,8 +22,7 @@ _LOOKED_AT_ONCE: Final = 250
 Give: TypeAlias = Callable[[str], bool]
 
 
-@dataclass(slots=True)
-class _HandOut:
+class _HandOut(msgspec.Struct):
     """Something that is for many destinations, and how many of them have been given it."""
 
     servers: Sequence[str]

@@ -11,10 +11,10 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+import msgspec
 import structlog
 
 from homeserver.protocol.canonical_json import decode
@@ -52,8 +52,7 @@ _Lane: TypeAlias = tuple[str, str]
 _Checked: TypeAlias = Event | Dropped | None
 
 
-@dataclass(slots=True, eq=False)
-class Received:
+class Received(msgspec.Struct, eq=False):
     """A PDU and what became of it."""
 
     room_id: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.lookups import Recent
@@ -21,12 +22,11 @@ async def wait_at_most(seconds: float, work: Collection[asyncio.Future[Any]]) ->
             each.result()
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct):
     at: float
     #: Until it is asked again if it does not answer, in seconds.
     pause: float
-    for_names: set[str] = field(default_factory=set)
+    for_names: set[str] = msgspec.field(default_factory=set)
     answered: bool = False
     again: bool = False
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
+
+import msgspec
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_PREAMBLE_BYTES: Final = 64 * 1024
@@ -22,8 +23,7 @@ class MalformedMultipart(Exception):
     """The other server sent what is no multipart body, or a part of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartHead:
+class PartHead(msgspec.Struct, frozen=True):
     """A part begins; names of headers are in lower case."""
 
     headers: Mapping[str, str]

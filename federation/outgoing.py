@@ -9,8 +9,9 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from federation.waiting_edus import WaitingEdus, WaitingReceipts
 from homeserver.protocol.canonical_json import encode
@@ -40,8 +41,7 @@ _LONGEST_CONTACT_SECONDS: Final = 64.0
 _FORGOTTEN_SECONDS: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """What a destination has once it has a transaction; ``None``: nothing new of that kind."""
 
     sent_pos: int | None = None
@@ -50,8 +50,7 @@ class Progress:
     outbox_pos: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """A transaction that is on its way until it is acknowledged."""
 
     transaction_id: str
@@ -65,8 +64,7 @@ class Transaction:
     sticky: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct):
     """Everything that waits for one destination."""
 
     server_name: str
@@ -81,21 +79,21 @@ class Outgoing:
     #: Whether the stored record says that it fails.
     stored_as_failing: bool = False
     #: ``(pos, event_nid)``, oldest first: all there is after ``sent_pos`` unless ``behind``.
-    events: deque[tuple[int, int]] = field(default_factory=deque)
+    events: deque[tuple[int, int]] = msgspec.field(default_factory=deque)
     #: Events after ``sent_pos`` have to be read from storage.
     behind: bool = False
     #: Events that stick, whatever else it has been sent (MSC4354).
-    sticky: deque[int] = field(default_factory=deque)
+    sticky: deque[int] = msgspec.field(default_factory=deque)
     #: After a long absence: the newest events of rooms, the longest quiet first, up to ``catch_up_to``.
-    newest: deque[RoomNews] = field(default_factory=deque)
+    newest: deque[RoomNews] = msgspec.field(default_factory=deque)
     catch_up_to: int = 0
     #: The note that an event is for it although it is not in the room, on its way to the disk.
     owed: asyncio.Future[None] | None = None
-    receipts: WaitingReceipts = field(default_factory=WaitingReceipts)
+    receipts: WaitingReceipts = msgspec.field(default_factory=WaitingReceipts)
     #: Receipts after ``receipts_pos`` have to be read from storage.
     receipts_behind: bool = False
     #: EDUs that may be lost.
-    edus: WaitingEdus = field(default_factory=WaitingEdus)
+    edus: WaitingEdus = msgspec.field(default_factory=WaitingEdus)
     #: Something is, or may be, in the outbox.
     outbox: bool = False
     #: EDUs put into the outbox since it was last cut.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final, TypeGuard
+
+import msgspec
 
 from homeserver.protocol.canonical_json import InvalidJSON
 from homeserver.protocol.signing import BadSignature, decode_base64, verify_json
@@ -23,8 +24,7 @@ _MAX_KEYS: Final = 100
 _KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyKey:
+class VerifyKey(msgspec.Struct, frozen=True):
     """A public key in unpadded base64; what was signed after ``valid_until_ms`` it does not cover.
 
     For one the server no longer uses (``expired``) that is when it stopped (``expired_ts``),
@@ -37,8 +37,7 @@ class VerifyKey:
     expired: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a server published, as it signed it; ``key_ids`` are those it had in use then."""
 
     server_name: str
@@ -145,7 +144,7 @@ def _believed(before: VerifyKey | None, now: VerifyKey, *, first_hand: bool) -> 
         return now if first_hand else before
     if now.expired:
         return now
-    return replace(now, valid_until_ms=max(now.valid_until_ms, before.valid_until_ms))
+    return msgspec.structs.replace(now, valid_until_ms=max(now.valid_until_ms, before.valid_until_ms))
 
 
 def usable(keys: Mapping[str, VerifyKey], key_ids: Iterable[str], at_ms: int) -> dict[str, VerifyKey]:

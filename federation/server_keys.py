@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from homeserver.protocol.signing import SigningKey, sign_json
 
@@ -12,8 +13,7 @@ from homeserver.protocol.signing import SigningKey, sign_json
 DEFAULT_LIFETIME_MS: Final = 24 * 3600 * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class OldKey:
+class OldKey(msgspec.Struct, frozen=True):
     """A key this server signed with until ``expired_ts`` (ms since the epoch)."""
 
     key_id: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+import msgspec
 
 from homeserver.protocol.canonical_json import encode
 from homeserver.protocol.signing import SigningKey
@@ -35,8 +36,7 @@ class InvalidAuthorization(ValueError):
     """A header that is no X-Matrix authorisation; the message is a sentence for the sender."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestSignature:
+class RequestSignature(msgspec.Struct, frozen=True):
     """What a header says; ``destination`` is ``None`` from servers older than v1.3."""
 
     origin: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class SrvRecord:
+
+class SrvRecord(msgspec.Struct, frozen=True):
     """One record; ``target`` is without the final dot, so the root (RFC: "no service") is empty."""
 
     priority: int

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from homeserver.protocol.canonical_json import InvalidJSON, decode
@@ -37,8 +37,7 @@ class NoDelegation(Exception):
     """The host answered, and what it said delegates to nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class WellKnownResponse:
+class WellKnownResponse(msgspec.Struct, frozen=True):
     """What a host answered, redirects followed; header names are in lower case."""
 
     status: int
@@ -46,8 +45,7 @@ class WellKnownResponse:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delegation:
+class Delegation(msgspec.Struct, frozen=True):
     """Where a host says its server is, and for how many seconds that may be remembered."""
 
     address: ServerAddress

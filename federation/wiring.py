@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import cache, partial
 from random import SystemRandom
+
+import msgspec
 
 from federation import key_validity
 from federation.auth import ServerAuthentication
@@ -65,8 +66,7 @@ from homeserver.web import Route
 Allows = Callable[[str], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Federation:
+class Federation(msgspec.Struct, frozen=True, kw_only=True):
     """What has to do with other servers."""
 
     client: FederationClient

@@ -11,9 +11,9 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
 from aiohttp import AddrInfoType
 
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -62,8 +62,7 @@ class AddressRefused(PermissionError):
         super().__init__(errno.EACCES, "The server's address may not be contacted")
 
 
-@dataclass(frozen=True, slots=True)
-class AddressPolicy:
+class AddressPolicy(msgspec.Struct, frozen=True):
     """Networks that may not be contacted, except for those that may after all."""
 
     denied: tuple[IPNetwork, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.appservices.accounts import ServiceAccounts
 from homeserver.appservices.authentication import Authentication
@@ -30,8 +31,7 @@ from homeserver.rooms.invites import Invites
 from homeserver.storage import appservices as storage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplicationServices:
+class ApplicationServices(msgspec.Struct, frozen=True, kw_only=True):
     """What there is for them; ``start`` before clients or servers ask anything."""
 
     services: AppServices

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from homeserver.chores import every
 from homeserver.config import Config, RateLimits
@@ -23,8 +24,7 @@ _HOUR_S = 3600.0
 _MINUTE_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
+class Calls(msgspec.Struct, frozen=True):
     """What sends for clients, at once and later; and the MatrixRTC transports that they are told of."""
 
     submit: Submit

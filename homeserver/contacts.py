@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from homeserver.config.people import Profiles, UserDirectory
 from homeserver.core import Core
@@ -16,16 +16,14 @@ from homeserver.users.directory_reader import DirectoryReader
 from homeserver.users.profile_access import ProfileAccess
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContactSettings:
+class ContactSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says of it."""
 
-    user_directory: UserDirectory = field(default_factory=UserDirectory)
-    profiles: Profiles = field(default_factory=Profiles)
+    user_directory: UserDirectory = msgspec.field(default_factory=UserDirectory)
+    profiles: Profiles = msgspec.field(default_factory=Profiles)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contacts:
+class Contacts(msgspec.Struct, frozen=True, kw_only=True):
     """The parts; ``directory`` is ``None`` where it is switched off."""
 
     settings: ContactSettings

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from homeserver.config.media import Media as Settings
 from homeserver.core import Core
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 _PLACES: Final = ("local", "remote", "thumbnails")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentRepository:
+class ContentRepository(msgspec.Struct, frozen=True, kw_only=True):
     """Where media is put and found, and what has to be done about it now and then."""
 
     uploads: Uploads

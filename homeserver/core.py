@@ -5,7 +5,7 @@ What wires the other parts builds on it, as do the small servers of tests.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.protocol.retention import Lifetimes
@@ -30,8 +30,7 @@ from homeserver.sync.notifier import Notifier
 from homeserver.tasks import Background
 
 
-@dataclass(frozen=True, slots=True)
-class Core:
+class Core(msgspec.Struct, frozen=True):
     """What everything else is given parts of; only what wires is given the whole."""
 
     db: Database

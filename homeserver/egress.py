@@ -13,12 +13,12 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 import aiohttp
+import msgspec
 import orjson
 from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
@@ -116,8 +116,7 @@ class Bounds(TypedDict, total=False):
     max_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """An answer that may be anything; ``body`` is its beginning where not ``is_whole``."""
 
     #: Where it was found, after all redirects.
@@ -240,8 +239,7 @@ class Egress:
             raise _unreachable(host, f"The request failed: {error}", transient=not refused) from error
 
 
-@dataclass(frozen=True, slots=True)
-class WaysOut:
+class WaysOut(msgspec.Struct, frozen=True):
     """``strangers``: to URLs that anybody may have chosen; ``own``: to those of the configuration."""
 
     strangers: Egress

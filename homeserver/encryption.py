@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from homeserver.core import Core
 from homeserver.e2e.backup import KeyBackups
@@ -21,8 +22,7 @@ from homeserver.e2e.uploads import KeyUploads
 from homeserver.rooms.edus import RemoteEdus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encryption:
+class Encryption(msgspec.Struct, frozen=True, kw_only=True):
     """Who has which keys, and who is told when they change.
 
     ``start`` before clients or servers ask anything.

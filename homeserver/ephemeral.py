@@ -6,8 +6,9 @@ Each goes to local clients through the notifier and to other servers as EDUs.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from homeserver.core import Core
 from homeserver.rooms.edus import RemoteEdus
@@ -18,8 +19,7 @@ from homeserver.users.presence import Presence
 from homeserver.users.to_device import ToDevice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ephemeral:
+class Ephemeral(msgspec.Struct, frozen=True, kw_only=True):
     """The kinds of such data, and the positions of those that are never stored."""
 
     positions: EphemeralPositions

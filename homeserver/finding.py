@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from homeserver.core import Core
 from homeserver.reading import Reading
@@ -19,8 +20,7 @@ class Others(RemoteLists, RemoteHierarchies, Protocol):
     """What other servers are asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What finds rooms and events."""
 
     published: PublishedRooms

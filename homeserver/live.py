@@ -10,9 +10,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
 import structlog
 
 from homeserver.config.live import Live
@@ -33,8 +33,7 @@ _COME_BACK_MS = 10_000
 _Device: TypeAlias = tuple[str, "str | None"]
 
 
-@dataclass(slots=True, eq=False)
-class LiveStream:
+class LiveStream(msgspec.Struct, eq=False):
     """An open stream: the seconds it may last, and why it ended, once it is known."""
 
     transport: str

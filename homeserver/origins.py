@@ -8,8 +8,9 @@ and are none of this module's business.  Specification: client-server API, "Web 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from homeserver.errors import forbidden
 from homeserver.whole_replies import header_lines
@@ -27,8 +28,7 @@ _METHODS_AND_HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cors:
+class Cors(msgspec.Struct, frozen=True):
     """What a reply says to a browser: its headers, and the same as lines that are ready to be sent."""
 
     headers: Mapping[str, str]

@@ -7,8 +7,9 @@ what of the configuration each is given.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from federation.server_keys import OldKey
 from federation.signatures import authorization_header
@@ -49,8 +50,7 @@ from homeserver.url_previews import open_url_previews
 from homeserver.users.passwords import Passwords
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What is wired, as far as both APIs, or what runs in the background, use it."""
 
     federation: Federation
@@ -245,8 +245,7 @@ def _push_mail(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RoomParts:
+class RoomParts(msgspec.Struct, frozen=True):
     """What is done with rooms, and by the people in them."""
 
     actions: RoomActions

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.core import Core
 from homeserver.storage import sharing
@@ -24,8 +25,7 @@ from homeserver.users.sessions import DeviceObserver, Sessions
 from homeserver.users.stages import basic_stages
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class People:
+class People(msgspec.Struct, frozen=True, kw_only=True):
     """Who there is, how they prove it, and what is theirs."""
 
     accounts: Accounts

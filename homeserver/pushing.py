@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.config.push import Push
 from homeserver.core import Core
@@ -21,8 +22,7 @@ from homeserver.storage.pushers import EMAIL, HTTP
 _MINUTE_MS = 60_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PushMail:
+class PushMail(msgspec.Struct, frozen=True, kw_only=True):
     """What it takes to send notifications by email."""
 
     mails: Mails

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import limit_exceeded
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """``per_second`` on average, ``burst`` at once."""
 
     per_second: float
@@ -29,8 +29,7 @@ class Limit:
             raise ValueError("a limit needs a positive rate and a burst of at least one")
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(msgspec.Struct):
     tokens: float
     filled_at: float
 

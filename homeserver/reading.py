@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from homeserver.core import Core
 from homeserver.encryption import Encryption
@@ -35,8 +35,7 @@ from homeserver.sync.watch import Watches
 from homeserver.users.push_rules import PushRules
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """The readers, and what decides what they may show."""
 
     visibility: Visibility
@@ -60,8 +59,7 @@ class Reading:
     watches: Watches
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
+class _Shown(msgspec.Struct, frozen=True, kw_only=True):
     """What all readers build on."""
 
     visibility: Visibility

@@ -10,9 +10,9 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
 import orjson
 import structlog
 from aiohttp import ClientError
@@ -34,24 +34,21 @@ _JSON_LINES = header_lines(_JSON_HEADERS)
 _PIECE_PATIENCE = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Json:
+class Json(msgspec.Struct, frozen=True):
     """A reply whose JSON is already encoded, or whose status is not 200."""
 
     body: bytes
     status: int = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A reply that is not JSON."""
 
     body: bytes
     content_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """A reply that is sent in pieces, ``length`` bytes in all (``None``: nobody knows before the end).
 
     It carries no header but ``headers``.

@@ -5,7 +5,7 @@ Sending into a room that is there needs nothing beyond the core: ``Core.send``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from homeserver.core import Core
 from homeserver.protocol.room_versions import DEFAULT_ROOM_VERSION, RoomVersion
@@ -20,8 +20,7 @@ from homeserver.rooms.shown_profile import Profiles
 from homeserver.rooms.upgrade import UpgradeRoom
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomActions:
+class RoomActions(msgspec.Struct, frozen=True, kw_only=True):
     """The actions, by what they are about."""
 
     membership: Membership

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from homeserver.config.search import Search as SearchSettings
 from homeserver.core import Core
@@ -12,8 +12,7 @@ from homeserver.search.index import SearchIndex, discard
 from homeserver.search.search import Search
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searching:
+class Searching(msgspec.Struct, frozen=True, kw_only=True):
     """What finds texts and what is around them."""
 
     index: SearchIndex

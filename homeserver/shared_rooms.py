@@ -6,7 +6,7 @@ is given; ``federation/wiring.py`` brings both, tests bring their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from homeserver.core import Core
 from homeserver.rooms.adopt import Adoption
@@ -22,8 +22,7 @@ from homeserver.rooms.remote_join import RemoteJoin
 from homeserver.rooms.whole_state import WholeState
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedRooms:
+class SharedRooms(msgspec.Struct, frozen=True, kw_only=True):
     """The ways into a room from outside."""
 
     inbound: Inbound

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from homeserver.config import Config
 from homeserver.core import Core
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
 _HOUR_MS = 3_600_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThirdPartyIdentifiers:
+class ThirdPartyIdentifiers(msgspec.Struct, frozen=True, kw_only=True):
     """Who has which address, and who is told of it; what is not configured is ``None``."""
 
     ids: ThirdPartyIds

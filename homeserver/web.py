@@ -13,10 +13,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeAlias
 
+import msgspec
 import structlog
 from aiohttp import hdrs
 
@@ -245,8 +245,7 @@ def _nobody_notes(_requester: Requester, _ip: str, _user_agent: str | None) -> N
     """Where nobody asks who was here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """A row of an API's table.
 
     ``path`` is as the specification writes it, ``limit`` the name of a rate limit,

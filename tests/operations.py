@@ -6,7 +6,6 @@ fails while the README has another.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import typing
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ def client_table() -> list[Route]:
     """The rows for clients; a row that names a method no module has is an ``AttributeError``."""
     modules = typing.get_type_hints(ClientApi)
     return client_routes(
-        ClientApi(**{field.name: Mock(spec=modules[field.name]) for field in dataclasses.fields(ClientApi)})
+        ClientApi(**{name: Mock(spec=modules[name]) for name in ClientApi.__struct_fields__})
     )
 
 

@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import orjson
 import structlog
 from aiohttp.http import WSMsgType
@@ -37,8 +37,7 @@ _FINISHING_S = 10.0
 _LINGER_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """Why a conversation ends: the code and the words of the close frame, and the error if there is one."""
 
     code: int

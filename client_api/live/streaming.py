@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from client_api.sync import SyncParameters
 from homeserver.live import LiveStreams
@@ -12,8 +12,7 @@ from homeserver.sync.request import SyncRequest
 from homeserver.web import Request
 
 
-@dataclass(frozen=True, slots=True)
-class Streaming:
+class Streaming(msgspec.Struct, frozen=True):
     """Reads what is asked, follows who asks, counts the streams, and knows the pages that may open one."""
 
     parameters: SyncParameters

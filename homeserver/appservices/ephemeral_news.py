@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from homeserver.appservices.interest import Interest
 from homeserver.appservices.services import AppService
@@ -27,13 +28,12 @@ _MAX_WAITING: Final = 5_000
 _AT_ONCE: Final = 100
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct):
     """What is new, by what a newer one of the same takes the place of."""
 
-    typing: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
-    receipts: OrderedDict[tuple[str, str, str, str], Receipt] = field(default_factory=OrderedDict)
-    presence: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
+    typing: OrderedDict[str, dict[str, Any]] = msgspec.field(default_factory=OrderedDict)
+    receipts: OrderedDict[tuple[str, str, str, str], Receipt] = msgspec.field(default_factory=OrderedDict)
+    presence: OrderedDict[str, dict[str, Any]] = msgspec.field(default_factory=OrderedDict)
 
 
 class EphemeralNews:

@@ -10,7 +10,8 @@ Specification: application service API, "Registration" and "Pushing events".
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from homeserver.appservices.services import AppService, AppServices
 from homeserver.lookups import Recent
@@ -26,12 +27,11 @@ from homeserver.storage.events import StoredEvent
 _REMEMBERED_ROOMS = 5_000
 
 
-@dataclass(slots=True)
-class _RoomInterest:
+class _RoomInterest(msgspec.Struct):
     #: Services for which everything in the room is, whoever is there.
     whole: set[str]
     #: By service, those of its users who are joined; services without any are left out.
-    joined: dict[str, set[str]] = field(default_factory=dict)
+    joined: dict[str, set[str]] = msgspec.field(default_factory=dict)
 
     def services(self) -> set[str]:
         return self.whole | self.joined.keys()

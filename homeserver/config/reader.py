@@ -8,7 +8,6 @@ puts a value from the file into a message, because a value may be a secret.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -175,6 +174,12 @@ def _record(source: _Source, node: yaml.Node, key: str, kind: type[T]) -> T:
         raise source.refuse(node, key, str(error)) from None
 
 
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  a server whose configuration is right does without
+
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
 def _entries(
     source: _Source, node: yaml.Node, key: str, known: list[str], *, is_open: bool
 ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
@@ -187,8 +192,7 @@ def _entries(
         elif name not in known and is_open:
             continue
         elif name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            message = f"unknown key; the nearest known key is {_below(key, nearest)}"
+            message = f"unknown key; the nearest known key is {_below(key, _nearest(name, known))}"
             source.refuse(name_node, _below(key, name), message)
         elif name in found:
             first = found[name][0].start_mark.line + 1

@@ -7,9 +7,9 @@ Specification: client-server API, "Server-side key backups".
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from homeserver.errors import MatrixError, invalid_param, not_found
@@ -27,8 +27,7 @@ _MAX_ID_BYTES = 255
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """How many keys a backup has; ``etag`` is another whenever they are others."""
 
     count: int

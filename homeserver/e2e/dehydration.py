@@ -9,9 +9,9 @@ Specification: MSC3814, "Dehydrated Devices with SSSS".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from homeserver.clock import Clock
@@ -27,8 +27,7 @@ _MAX_NAME_CHARS = 100
 PAGE = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Messages:
+class Messages(msgspec.Struct, frozen=True):
     """Messages for a device, each as JSON; ``next_batch`` is where the next ones follow."""
 
     events: Sequence[str]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.errors import not_found
 from homeserver.media.files import Files
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """The content of some media, or a thumbnail of it.
 
     ``is_public`` is whether the deprecated endpoints give it to anybody, ``is_remote``

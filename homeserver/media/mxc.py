@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.errors import not_found
 from homeserver.protocol.ids import is_server_name
@@ -16,8 +17,7 @@ from homeserver.protocol.ids import is_server_name
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Mxc:
+class Mxc(msgspec.Struct, frozen=True):
     """The name of some media: the server it was uploaded to, and its id there."""
 
     server_name: str

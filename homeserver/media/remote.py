@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, not_found
@@ -32,8 +33,7 @@ _BATCH: Final = 100
 _DAY_MS: Final = 24 * 3600 * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """What the other server said of its media."""
 
     content_type: str

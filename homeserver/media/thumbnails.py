@@ -11,7 +11,6 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Collection
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 from weakref import WeakValueDictionary
 
@@ -42,8 +41,7 @@ _REMEMBERED_FAILURES: Final = 1000
 Failure = tuple[int, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """The kind of a thumbnail."""
 
     width: int
@@ -101,7 +99,7 @@ class Thumbnails:
         400 ``M_UNKNOWN`` for what is no image, ``M_TOO_LARGE`` for one that is too large: 413
         for media of this server, 502 for another's.
         """
-        wanted = replace(wanted, animated=wanted.animated and self._animated)
+        wanted = msgspec.structs.replace(wanted, animated=wanted.animated and self._animated)
         kept = await storage.thumbnails_of(self._db.read, [original.file_id])
         for thumbnail in kept:
             # Thumbnails are not backed up, so a row may be there without its file.
@@ -191,13 +189,13 @@ class Thumbnails:
                 raise
         # What is too much to be shown moving can be shown still.
         async with aclosing(original.read()) as image:
-            return await self._workers.make(image, replace(job, animated=False))
+            return await self._workers.make(image, msgspec.structs.replace(job, animated=False))
 
     def _content(self, original: Content, thumbnail: Thumbnail) -> Content:
         filename = "thumbnail." + thumbnail.content_type.partition("/")[2]
         if thumbnail.file_id is None:
-            return replace(original, content_type=thumbnail.content_type, filename=filename)
-        return replace(
+            return msgspec.structs.replace(original, content_type=thumbnail.content_type, filename=filename)
+        return msgspec.structs.replace(
             original,
             files=self._files,
             file_id=thumbnail.file_id,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, forbidden, limit_exceeded, not_found
@@ -26,8 +27,7 @@ MAX_PENDING: Final = 20
 _PATIENCE: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(msgspec.Struct, frozen=True):
     """What an upload says of itself; ``size`` in bytes where it says so beforehand."""
 
     content_type: str

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 from lxml import etree  # type: ignore[import-untyped]
 
 #: Elements, and texts between them.
@@ -71,8 +71,7 @@ _OEMBED: Final = {
 _DIGITS = re.compile(r"\s*(\d{1,6})")
 
 
-@dataclass(slots=True)
-class Page:
+class Page(msgspec.Struct):
     """What was found; everything as the page has it, cut to a bounded length.
 
     ``meta`` holds the properties and names of ``meta`` elements in lower case, the first value of
@@ -80,12 +79,12 @@ class Page:
     ``xml`` and a reference.
     """
 
-    meta: dict[str, list[str]] = field(default_factory=dict)
+    meta: dict[str, list[str]] = msgspec.field(default_factory=dict)
     title: str = ""
     heading: str = ""
     text: str = ""
-    images: list[str] = field(default_factory=list)
-    oembed: list[tuple[str, str]] = field(default_factory=list)
+    images: list[str] = msgspec.field(default_factory=list)
+    oembed: list[tuple[str, str]] = msgspec.field(default_factory=list)
     base: str = ""
 
 

@@ -7,13 +7,13 @@ address that a name leads to may be contacted is decided where the connection is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.protocol.globs import compile_glob
 
 
-@dataclass(frozen=True, slots=True)
-class UrlPattern:
+class UrlPattern(msgspec.Struct, frozen=True):
     """Addresses whose host and path match globs, in which ``*`` is anything: ``*.example.org/private/*``."""
 
     host: str

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from homeserver.errors import limit_exceeded
 
 _RETRY_AFTER_MS: Final = 5_000
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(msgspec.Struct):
     slots: asyncio.Semaphore
     length: int = 0
 

@@ -8,8 +8,9 @@ the caller's.  Specification: client-server API, "Filtering".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 from homeserver.protocol.globs import Glob, compile_glob
 from homeserver.protocol.property_paths import ABSENT, look_up, parse_property_path
@@ -21,8 +22,7 @@ class InvalidFilter(ValueError):
     """A filter of the wrong shape; the message is a sentence for the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class TypePatterns:
+class TypePatterns(msgspec.Struct, frozen=True):
     """A list of event types, some of them with ``*``."""
 
     exact: frozenset[str]
@@ -33,8 +33,7 @@ class TypePatterns:
         return event_type in self.exact or any(glob.matches(event_type) for glob in self.globs)
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventFilter(msgspec.Struct, frozen=True):
     """Which events to include; an absent list (``None``) includes all, an empty one none."""
 
     limit: int | None = None
@@ -81,8 +80,7 @@ class EventFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RoomEventFilter(EventFilter):
+class RoomEventFilter(EventFilter, frozen=True):
     """Which events of rooms to include, and how members come with them."""
 
     rooms: frozenset[str] | None = None
@@ -143,8 +141,7 @@ class RoomEventFilter(EventFilter):
 StateFilter = RoomEventFilter
 
 
-@dataclass(frozen=True, slots=True)
-class RoomFilter:
+class RoomFilter(msgspec.Struct, frozen=True):
     """What to include of rooms; ``rooms`` and ``not_rooms`` come before the parts' own."""
 
     rooms: frozenset[str] | None = None
@@ -173,8 +170,7 @@ class RoomFilter:
         return _allows_room(room_id, self.rooms, self.not_rooms)
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """A whole filter, as uploaded by a client or given inline to ``/sync``.
 
     ``event_fields`` are parsed property paths for ``project_fields``, or ``None`` for all.

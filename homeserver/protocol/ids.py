@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 #: The longest identifier, in bytes of UTF-8, with its sigil and domain.
 MAX_ID_BYTES = 255
@@ -26,8 +27,7 @@ _event_id = re.compile(r"\$[^\x00\ud800-\udfff]+").fullmatch
 _new_localpart = re.compile(r"[a-z0-9._=/+-]+").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
+class ServerAddress(msgspec.Struct, frozen=True):
     """A server name taken apart; ``host`` of an IPv6 literal is without its brackets."""
 
     host: str

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from homeserver.protocol.auth_state import StateLookup, content_of
 from homeserver.protocol.events import Event
@@ -66,8 +67,7 @@ def levels_in(value: Any, rules: RoomVersion) -> dict[str, int]:
     return {name: level for name, level in levels if level is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class PowerLevels:
+class PowerLevels(msgspec.Struct, frozen=True):
     """The power levels in force, with every default filled in."""
 
     users: Mapping[str, int]

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from homeserver.protocol.globs import glob_found_in_words, glob_matches, phrase_found_in_words
 from homeserver.protocol.property_paths import ABSENT, look_up, parse_property_path
@@ -43,8 +44,7 @@ _MAX_INTEGER: Final = 2**53 - 1
 _MEMBER_COUNT = re.compile(r"(==|<=|>=|<|>)?([0-9]{1,15})", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """What the first matching rule says of an event; ``SILENT`` when none matched.
 
     ``actions`` are the rule's own, without the historical ones that mean nothing.
@@ -52,7 +52,7 @@ class Notice:
 
     notify: bool = False
     highlight: bool = False
-    tweaks: Mapping[str, Any] = field(default_factory=dict)
+    tweaks: Mapping[str, Any] = msgspec.field(default_factory=dict)
     actions: tuple[Any, ...] = ()
 
 
@@ -106,8 +106,7 @@ class PushEvent:
         return self._folded[path]
 
 
-@dataclass(frozen=True, slots=True)
-class _Owner:
+class _Owner(msgspec.Struct, frozen=True):
     """Whose rules are evaluated; ``display_name`` is the one they have in the room.
 
     ``subscribed`` says whether they are to the thread the event is in, if it is in one.

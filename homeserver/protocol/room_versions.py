@@ -7,9 +7,9 @@ A version is the one before it plus the named differences, so that code asks
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class EventIdFormat(Enum):
@@ -28,8 +28,7 @@ class StateResolution(Enum):
     V2_1 = "2.1"  # since v12: starts from empty state, adds the conflicted subgraph
 
 
-@dataclass(frozen=True, slots=True)
-class RoomVersion:
+class RoomVersion(msgspec.Struct, frozen=True):
     """The rules of one room version; every flag is named for what it turns on."""
 
     id: str
@@ -76,23 +75,23 @@ class RoomVersion:
 
 
 V1 = RoomVersion("1")
-V2 = dataclasses.replace(V1, id="2", state_resolution=StateResolution.V2)
-V3 = dataclasses.replace(V2, id="3", event_id_format=EventIdFormat.HASH_BASE64)
-V4 = dataclasses.replace(V3, id="4", event_id_format=EventIdFormat.HASH_URL_SAFE)
-V5 = dataclasses.replace(V4, id="5", enforce_key_validity=True)
-V6 = dataclasses.replace(
+V2 = msgspec.structs.replace(V1, id="2", state_resolution=StateResolution.V2)
+V3 = msgspec.structs.replace(V2, id="3", event_id_format=EventIdFormat.HASH_BASE64)
+V4 = msgspec.structs.replace(V3, id="4", event_id_format=EventIdFormat.HASH_URL_SAFE)
+V5 = msgspec.structs.replace(V4, id="5", enforce_key_validity=True)
+V6 = msgspec.structs.replace(
     V5,
     id="6",
     special_case_aliases=False,
     strict_canonical_json=True,
     limit_notifications_power_levels=True,
 )
-V7 = dataclasses.replace(V6, id="7", knocking=True)
-V8 = dataclasses.replace(V7, id="8", restricted_joins=True)
-V9 = dataclasses.replace(V8, id="9", restricted_joins_redaction_fix=True)
-V10 = dataclasses.replace(V9, id="10", knock_restricted_joins=True, integer_power_levels=True)
-V11 = dataclasses.replace(V10, id="11", updated_redaction_rules=True, implicit_room_creator=True)
-V12 = dataclasses.replace(V11, id="12", state_resolution=StateResolution.V2_1, hash_room_ids=True)
+V7 = msgspec.structs.replace(V6, id="7", knocking=True)
+V8 = msgspec.structs.replace(V7, id="8", restricted_joins=True)
+V9 = msgspec.structs.replace(V8, id="9", restricted_joins_redaction_fix=True)
+V10 = msgspec.structs.replace(V9, id="10", knock_restricted_joins=True, integer_power_levels=True)
+V11 = msgspec.structs.replace(V10, id="11", updated_redaction_rules=True, implicit_room_creator=True)
+V12 = msgspec.structs.replace(V11, id="12", state_resolution=StateResolution.V2_1, hash_room_ids=True)
 
 #: Every version this server can take part in, by id.
 ROOM_VERSIONS: dict[str, RoomVersion] = {

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from homeserver.clock import Clock
@@ -48,8 +48,7 @@ _MAX_SENDERS = 5
 _MAX_ROOMS = 10_000
 
 
-@dataclass(slots=True)
-class _Forked:
+class _Forked(msgspec.Struct):
     """What is remembered of a room; times are the clock's monotonic seconds."""
 
     #: Since when it has too many extremities; ``None``: it has not.

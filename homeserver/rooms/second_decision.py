@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -69,19 +68,18 @@ class _State(msgspec.Struct, frozen=True, gc=False, eq=False):
     ref: int
 
 
-@dataclass
-class Decided:
+class Decided(msgspec.Struct):
     """What the events come to."""
 
     #: Every event with its new flags and state references; without a position where it has
     #: none yet, or none any more.
-    events: list[StoredEvent] = field(default_factory=list)
-    tips: list[StoredEvent] = field(default_factory=list)
+    events: list[StoredEvent] = msgspec.field(default_factory=list)
+    tips: list[StoredEvent] = msgspec.field(default_factory=list)
     #: The current state as a difference from the state before the join, and its version.
-    current: Difference = field(default_factory=dict)
+    current: Difference = msgspec.field(default_factory=dict)
     version: int = 0
-    changes: list[StateChange] = field(default_factory=list)
-    overlays: list[Overlay] = field(default_factory=list)
+    changes: list[StateChange] = msgspec.field(default_factory=list)
+    overlays: list[Overlay] = msgspec.field(default_factory=list)
 
 
 class SecondDecision:

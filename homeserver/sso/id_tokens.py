@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from joserfc import jws, jwt
 from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import JWKRegistry, OctKey, RSAKey
@@ -41,8 +41,7 @@ class UnknownKey(TokenRefused):
     """Signed with a key that is not among those of the provider that are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What an ID token has to say: from whom, for whom, and in answer to what."""
 
     issuer: str

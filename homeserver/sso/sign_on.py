@@ -14,9 +14,9 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import structlog
 
 from homeserver.clock import Clock
@@ -39,16 +39,14 @@ ATTEMPT_LIFETIME_MS = 15 * 60 * 1000
 _BEGIN_AGAIN = "This page was opened too late, twice, or in another browser. Please begin again in your app."
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """The browser goes to ``url``, and keeps ``cookie``."""
 
     url: str
     cookie: str
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """The person is asked whether they meant to; their answer brings ``id`` back, and ``cookie``.
 
     ``operation`` is what a client wants to do to the account, ``None`` if it is to be logged in at
@@ -62,8 +60,7 @@ class Asked:
     operation: Operation | None
 
 
-@dataclass(frozen=True, slots=True)
-class SignedOn:
+class SignedOn(msgspec.Struct, frozen=True):
     """The browser goes back to the client at ``url``; ``None`` where a session's stage is complete."""
 
     url: str | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import msgspec
@@ -33,8 +32,7 @@ from homeserver.storage.transaction_ids import SentAs
 Also: TypeAlias = Callable[[Transaction], Awaitable[object]]
 
 
-@dataclass(slots=True)
-class Redacted:
+class Redacted(msgspec.Struct):
     """An event to be emptied, by which redaction, and what is left of it."""
 
     stored: StoredEvent

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from homeserver.storage.database import Database, Transaction
 from homeserver.storage.dialect import postgres_schema, split_statements
@@ -35,8 +36,7 @@ _RECORD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
+class Migration(msgspec.Struct, frozen=True):
     """One migration; the ``checksum`` covers its statements, not comments or spacing.
 
     ``own`` are those of one engine each.
@@ -45,7 +45,7 @@ class Migration:
     number: int
     name: str
     statements: tuple[str, ...]
-    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
     @property
     def checksum(self) -> str:

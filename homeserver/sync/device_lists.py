@@ -8,7 +8,8 @@ a room.  Specification: client-server API, "Extensions to /sync" of end-to-end e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from homeserver.e2e.changes import KeyChanges
 from homeserver.rooms.event_cache import EventCache
@@ -28,12 +29,11 @@ _MAX_UNENCRYPTED = 1000
 _PAGE = 500
 
 
-@dataclass(slots=True)
-class Moves:
+class Moves(msgspec.Struct):
     """Users whom somebody came to share a room with, and with whom they share one less."""
 
-    came: set[str] = field(default_factory=set)
-    went: set[str] = field(default_factory=set)
+    came: set[str] = msgspec.field(default_factory=set)
+    went: set[str] = msgspec.field(default_factory=set)
 
 
 class DeviceListNews:

@@ -13,8 +13,9 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, TypeAlias
+
+import msgspec
 
 from homeserver.sync.lazy_members import LazyMembers
 from homeserver.sync.memberships import Memberships
@@ -66,7 +67,7 @@ class Follow:
         server stops; raises what the user's waiting is dismissed with.  ``timeout_ms`` counts for nothing.
         """
         # No device has an id with a NUL, which no JSON that is taken in may hold.
-        request = replace(request, stream=f"\0{next(self._numbers)}")
+        request = msgspec.structs.replace(request, stream=f"\0{next(self._numbers)}")
         await self._presence.synced(request.user_id, request.set_presence, request.device_id)
         self._lazy_members.begin(*request.shown_to, None)
         stays = request.set_presence != "offline"
@@ -103,7 +104,7 @@ class Follow:
             elif not is_first:
                 yield None
             token = SyncToken.parse(response["next_batch"])
-            request = replace(request, since=token, full_state=False, has_received=False)
+            request = msgspec.structs.replace(request, since=token, full_state=False, has_received=False)
             while not await waiter.wait(min(quiet_until, deadline) - loop.time()):
                 if self._notifier.closing or loop.time() >= deadline:
                     return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.protocol.filters import Filter
 from homeserver.storage.account_data import AccountDatum
@@ -13,8 +14,7 @@ from homeserver.sync.positions import SyncToken
 from homeserver.users.presence import PresenceState
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(msgspec.Struct, frozen=True):
     """The parameters of ``GET /sync``."""
 
     user_id: str
@@ -63,8 +63,7 @@ class SyncRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAtOnce:
+class ReadAtOnce(msgspec.Struct, frozen=True):
     """What was read for several rooms with one query each; ``None``: every room reads its own."""
 
     looked_up: LookedUp | None = None
@@ -75,8 +74,7 @@ class ReadAtOnce:
 NOTHING_READ = ReadAtOnce()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """A request with what all its rooms are read against: nothing after ``now`` is shown."""
 
     request: SyncRequest

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 
 from homeserver.e2e.key_counts import Counts, KeyCounts
@@ -249,9 +249,9 @@ class Sync:
             for membership in some
             if membership.membership == "join"
         ]
-        return (
-            replace(reading, at_once=await self._sections.read_at_once(reading, rooms)) if rooms else reading
-        )
+        if not rooms:
+            return reading
+        return msgspec.structs.replace(reading, at_once=await self._sections.read_at_once(reading, rooms))
 
     async def _to_tell(self, reading: Reading, rooms: UserRooms) -> list[LocalMembership]:
         """The memberships whose rooms have to be looked at."""

@@ -6,8 +6,9 @@ Specification: client-server API, "Typing Notifications"; server-server API, the
 from __future__ import annotations
 
 from collections.abc import Collection, Set
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import forbidden
@@ -30,12 +31,11 @@ _MAX_TYPING = 200
 _MAX_ROOMS = 10_000
 
 
-@dataclass(slots=True)
-class _RoomTyping:
+class _RoomTyping(msgspec.Struct):
     #: Ephemeral position of the last change.
     pos: int
     #: User id to when they stop, in seconds of the monotonic clock.
-    until: dict[str, float] = field(default_factory=dict)
+    until: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Typing:

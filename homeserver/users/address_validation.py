@@ -16,7 +16,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, Final, Protocol
@@ -78,8 +77,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
     next_link: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationRules:
+class ValidationRules(msgspec.Struct, frozen=True, kw_only=True):
     """``link_base`` is the server's public address; people are sent on to ``next_link_domains`` alone."""
 
     link_base: str

@@ -14,9 +14,9 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from homeserver.clock import Clock
@@ -28,8 +28,7 @@ _LIFETIME_S = 15 * 60
 _MAX_SESSIONS = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """What is to be authorised: an endpoint (``POST /delete_devices``), and whose account it is about."""
 
     endpoint: str
@@ -64,8 +63,7 @@ class AuthenticationNeeded(MatrixError):
         return super().body() if self._failed else dict(self.fields)
 
 
-@dataclass(slots=True)
-class _Session:
+class _Session(msgspec.Struct):
     id: str
     operation: Operation
     expires_at: float
@@ -73,7 +71,7 @@ class _Session:
     #: Of the latest request, which is the one that a stage completed elsewhere was completed for.
     asked: bytes | None = None
     #: By stage, what completing it yielded: a user id, a registration token, or nothing.
-    completed: dict[str, str] = field(default_factory=dict)
+    completed: dict[str, str] = msgspec.field(default_factory=dict)
     #: Of the request, from the first completed stage on.
     digest: bytes | None = None
 

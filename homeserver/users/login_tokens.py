@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import forbidden
@@ -19,8 +20,7 @@ _MAX_TOKENS = 10_000
 _MAX_PER_USER = 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(msgspec.Struct, frozen=True):
     user_id: str
     ends_at: float
 

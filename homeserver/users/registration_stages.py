@@ -7,8 +7,9 @@ and "Email-based (identity / homeserver)".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from homeserver.errors import MatrixError, bad_json, forbidden
 from homeserver.users.address_validation import AddressValidation, Purpose, in_use, not_known
@@ -22,8 +23,7 @@ _PURPOSES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """A document that who registers accepts, in one language."""
 
     id: str

@@ -9,7 +9,8 @@ Nothing here logs anybody in.  Specification: MSC4388 and MSC4108, "rendezvous s
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, limit_exceeded, not_found
@@ -24,8 +25,7 @@ _ID_BYTES = 24
 _TOKEN_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """What is there to be read; ``token`` is another one after every write, whatever was written."""
 
     id: str

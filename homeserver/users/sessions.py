@@ -13,9 +13,10 @@ import hashlib
 import secrets
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.errors import MatrixError, forbidden, invalid_param, not_found, user_locked
@@ -49,8 +50,7 @@ class DeviceObserver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """What a login or refresh gives the client; times in milliseconds."""
 
     user_id: str

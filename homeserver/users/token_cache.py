@@ -7,7 +7,8 @@ its end when another process ended it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.users.requester import Requester
@@ -16,8 +17,7 @@ from homeserver.users.requester import Requester
 MAX_AGE_MS = 30_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     requester: Requester
     stale_at: int
 

@@ -11,7 +11,6 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import msgspec
@@ -60,19 +59,18 @@ class SeenList(msgspec.Struct, frozen=True, gc=False):
     config: RoomConfig
 
 
-@dataclass(slots=True)
-class Place:
+class Place(msgspec.Struct):
     """What a connection knows at one of its positions."""
 
     number: int
     token: SyncToken
     #: Lists all of whose rooms are told.
-    lists: Mapping[str, SeenList] = field(default_factory=dict)
+    lists: Mapping[str, SeenList] = msgspec.field(default_factory=dict)
     direct: frozenset[str] = frozenset()
     #: What extensions keep.
-    memory: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = msgspec.field(default_factory=dict)
     #: What was told on the way here.
-    told: Mapping[int, SentRoom] = field(default_factory=dict)
+    told: Mapping[int, SentRoom] = msgspec.field(default_factory=dict)
 
 
 class Connection:

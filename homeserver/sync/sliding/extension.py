@@ -8,8 +8,9 @@ Specification: MSC4186, "Extensions".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import msgspec
 
 from homeserver.errors import MatrixError
 from homeserver.sync.memberships import UserRooms
@@ -46,8 +47,7 @@ class RoomUnion(Set[int]):
         return sum(len(rooms) for rooms in self._sets)
 
 
-@dataclass(frozen=True, slots=True)
-class SlidingReading:
+class SlidingReading(msgspec.Struct, frozen=True):
     """One reading of one connection: everything after ``since`` up to ``now``, nothing beyond.
 
     Rooms are named by their numbers (``Rooms.by_nid`` knows their ids, ``memberships.by_room``
@@ -77,7 +77,7 @@ class SlidingReading:
     #: must be bounded in size.  In memory only: a new connection starts with nothing.
     memory: dict[str, Any]
     #: Where the timelines begin that are told: events after these positions are in them.
-    timelines: Mapping[int, int] = field(default_factory=dict)
+    timelines: Mapping[int, int] = msgspec.field(default_factory=dict)
 
     def rooms(self, asked: Mapping[str, Any]) -> Set[int]:
         """The rooms an extension is asked about by ``lists`` and ``rooms``: all in view where unsaid.

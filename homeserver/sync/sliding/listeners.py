@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.clock import Clock
 from homeserver.rooms.announcement import NewEvents
@@ -18,16 +19,14 @@ _REMEMBERED = 2000
 _IDLE_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Listened:
+class Listened(msgspec.Struct, frozen=True):
     """What a user's requests share."""
 
     rooms: UserRoomList
     watch: Watch
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(msgspec.Struct):
     """What is kept for a user."""
 
     rooms: UserRoomList

@@ -6,7 +6,6 @@ Specification: MSC4186, "Request Body".  How the two forms are written is known 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -124,8 +123,7 @@ class ListConfig(msgspec.Struct, frozen=True, gc=False):
     filters: Filters = Filters()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlidingRequest:
+class SlidingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request of a connection."""
 
     user_id: str

@@ -6,8 +6,9 @@ Specification: MSC4186, "Currently or previously joined rooms".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import msgspec
 
 from homeserver.protocol.events import StateKey
 from homeserver.rooms.event_cache import EventCache
@@ -26,8 +27,7 @@ _NAME, _AVATAR = ("m.room.name", ""), ("m.room.avatar", "")
 State: TypeAlias = Mapping[StateKey, StoredEvent | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomReading:
+class RoomReading(msgspec.Struct, frozen=True, kw_only=True):
     """One room to be told to one connection."""
 
     user_id: str

@@ -8,7 +8,8 @@ Specification: MSC4186, "Lists and subscriptions", "Changing room configs".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+
+import msgspec
 
 from homeserver.sync.sliding.connections import Place, SeenList, SentRoom
 from homeserver.sync.sliding.recency import RecencyList, RecencyWindow
@@ -18,8 +19,7 @@ from homeserver.sync.sliding.user_rooms import UserRoomList
 _GONE = frozenset({"leave", "ban"})
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What a request looks at: its lists and subscriptions, over a user's rooms."""
 
     rooms: UserRoomList

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from homeserver.rooms.ignored import IgnoredUsers
 from homeserver.rooms.receipts import Receipts
@@ -229,8 +230,7 @@ class SlidingSync:
         return told, has_news
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     """A response that is being made: what was decided at one moment."""
 
     request: SlidingRequest
