@@ -343,6 +343,16 @@ def test_storage_has_the_sql_that_is_missing_elsewhere() -> None:
     assert any(texts_of_sql(module) for module in inside)
 
 
+def test_records_are_structs_but_for_those_with_secrets_or_without_our_packages() -> None:
+    others = [
+        module.name
+        for module in MODULES
+        if not within(module.name, "homeserver.config")
+        and any(within(name, "dataclasses.dataclass") for name in imports(module))
+    ]
+    assert others == ["homeserver.media.image_worker", "homeserver.protocol.signing"]
+
+
 def test_no_name_hides_what_a_thing_does() -> None:
     assert [name for module in MODULES for name in banned_names(module)] == []
 
