@@ -16,6 +16,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ LOOPBACK = "127.0.0.1"
 # Below the range Linux takes the ports of outgoing connections from, so that no connection made
 # between the choice of a port and the server's bind can take it.
 _PORTS = range(20_000, 32_000)
+#: What was given out last: whoever has asked for a port may not have bound it yet.
+_given: deque[int] = deque(maxlen=1_000)
+_chance = random.SystemRandom()
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -34,14 +38,17 @@ class StartFailed(Exception):
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on."""
+    """A TCP port of the loopback address that nothing listens on, and that was not given out lately."""
     while True:
-        port = random.choice(_PORTS)
+        port = _chance.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
+        _given.append(port)
         return port
 
 
