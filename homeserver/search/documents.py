@@ -20,7 +20,7 @@ TYPES: Mapping[int, str] = {BODY: "m.room.message", NAME: "m.room.name", TOPIC: 
 _FIELD_OF = {(type_, field != BODY): field for field, type_ in TYPES.items()}
 _HASH_BYTES = 4
 #: Hashes of frequent words are not made again and again.
-_REMEMBERED = 1 << 16
+_REMEMBERED = 1 << 13
 
 
 class TermHashes:
